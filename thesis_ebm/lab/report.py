@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'CHAPTERS', 'Result', 'Entry', 'number_text', 'interval_text', 'duration_text', 'memory_text',
-           'seeds_text', 'when_text', 'data_uri', 'local_link', 'column_cells', 'table_view', 'is_wide',
-           'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'tally', 'record_text',
-           'provenance_rows', 'environment', 'report_html', 'write_report']
+           'seeds_text', 'when_text', 'data_uri', 'local_link', 'column_cells', 'table_view', 'letters', 'aspect',
+           'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'tally',
+           'record_text', 'provenance_rows', 'environment', 'report_html', 'write_report']
 
 # %% ../../nbs/00_lab/07_report.ipynb #f4180a48
 import base64, json, math, numbers, os, re
@@ -73,9 +73,9 @@ def interval_text(
     low=None, # lower end, or None
     high=None, # upper end, or None
 ) -> str: # "0.123 [0.101, 0.146]"
-    "An estimate and its interval, rounded to two significant digits of the interval's width."
+    "An estimate and its interval, rounded to two significant digits of the interval's width; the estimate alone where it is exact."
     values = (estimate, low, high)
-    if any(v is None or v == "" for v in values): return number_text(estimate)
+    if any(v is None or v == "" for v in values) or low == estimate == high: return number_text(estimate)
     width = abs(float(high) - float(low))
     places = 1 - math.floor(math.log10(width)) if 0 < width < math.inf else 99
     if places > 6: texts = [number_text(v) for v in values]
@@ -157,11 +157,33 @@ def table_view(
     return dict(columns=[(name, numeric) for name, (numeric, _) in zip(names, columns)],
                 head=body[:shown], rest=body[shown:], left_out=max(len(rows) - most, 0))
 
-def is_wide(
+# %% ../../nbs/00_lab/07_report.ipynb #e04dc227
+def letters(
     rows:list[dict]|None, # rows of a table
-) -> bool:
-    "Whether a third of the page is too narrow for this table: more than four columns, or cells of more than 40 letters."
-    return any(len(row) > 4 or any(len(number_text(v)) > 40 for v in row.values()) for row in rows or ())
+) -> int: # width in letters, with two between columns; long text counts 34, as it is broken there
+    "How wide a table is when set."
+    width = {}
+    for row in rows or ():
+        for name, value in row.items(): width[name] = max(width.get(name, len(name)), min(len(number_text(value)), 34))
+    return sum(width.values()) + 2 * len(width)
+
+def aspect(
+    picture:Path|None, # a PNG or SVG file
+) -> float: # width over height; 1 where it is not said
+    "The shape of a picture, from the first bytes of its file."
+    head = Path(picture).read_bytes()[:4000] if picture else b""
+    if head[1:4] == b"PNG": return int.from_bytes(head[16:20], "big") / int.from_bytes(head[20:24], "big")
+    box = re.search(rb"viewBox=[\"']([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)", head)
+    return float(box[3]) / float(box[4]) if box else 1.0
+
+def layout(
+    entry:Entry, # one artefact
+) -> str: # "three", "pair" or "stacked"
+    "How the columns of an artefact are set: by its widest table in letters, or its widest picture in widths over heights."
+    results = [r for r in (entry.reference, entry.here) if r]
+    tables = [entry.thesis_table, *(r.table for r in results if r.table and not (r.picture and entry.kind == "figure"))]
+    width, shape = max(map(letters, tables)), max([aspect(r.picture) for r in results], default=1.0)
+    return "three" if width <= 46 and shape <= 2.1 else "pair" if width <= 74 and shape <= 3 else "stacked"
 
 # %% ../../nbs/00_lab/07_report.ipynb #98e62ce7
 def parameters_text(
@@ -177,9 +199,9 @@ def facts(
     record:dict, # of one result
 ) -> list[tuple[str, str]]: # label and text, only where something is known
     "How a result was made, in the words of its record."
-    rows = dict(device=record.get("device"), precision=record.get("precision"), time=duration_text(record.get("wall_s")),
-                memory=memory_text(record.get("peak_memory_mb")), seeds=seeds_text(record.get("seeds") or []),
+    rows = dict(device=record.get("device"), precision=record.get("precision"), seeds=seeds_text(record.get("seeds") or []),
                 made=when_text(record.get("executed") or ""))
+    rows |= {"wall time": duration_text(record.get("wall_s")), "peak memory": memory_text(record.get("peak_memory_mb"))}
     return [(label, text) for label, text in rows.items() if text]
 
 # %% ../../nbs/00_lab/07_report.ipynb #0e2a7598
@@ -211,8 +233,9 @@ def claims_of(
 
 def over_text(
     claim:dict, # level and over
-) -> str: # "95 % over seeds"
+) -> str: # "95 % over seeds"; "" where the claim has no interval
     "What the interval of a claim is an interval of."
+    if "[" not in interval_text(claim["estimate"], claim["low"], claim["high"]): return ""
     return " ".join(([f"{100 * claim['level']:g} %"] if claim["level"] else []) + ([f"over {claim['over']}"] if claim["over"] else []))
 
 # %% ../../nbs/00_lab/07_report.ipynb #4bb1dc8e
@@ -230,13 +253,13 @@ def tally(
 _COLOURS = """
 :root { color-scheme: light dark;
   --paper: #faf9f6; --card: #ffffff; --ink: #1f2226; --soft: #585e66; --line: #e3e0d9; --well: #f4f2ed; --accent: #1d4f80;
-  --good: #17633a; --good-bg: #e3f1e8; --bad: #a1191c; --bad-bg: #fbe7e5; --warn: #6f4b00; --warn-bg: #faefd4;
+  --good: #17633a; --good-bg: #e3f1e8; --bad: #a1191c; --bad-bg: #fbe7e5; --warn: #6f4b00; --warn-bg: #faefd4; --shade: rgb(0 0 0 / .22); --ground: var(--paper);
   --serif: Charter, "Bitstream Charter", "Sitka Text", Cambria, "Liberation Serif", Georgia, serif;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
 @media screen and (prefers-color-scheme: dark) { :root {
   --paper: #15171a; --card: #1c1f23; --ink: #e4e2dd; --soft: #a5abb3; --line: #33373d; --well: #23272c; --accent: #8fbbe8;
-  --good: #86d3a2; --good-bg: #183325; --bad: #ff9d97; --bad-bg: #45191b; --warn: #ebc46b; --warn-bg: #3a2d0d; } }
+  --good: #86d3a2; --good-bg: #183325; --bad: #ff9d97; --bad-bg: #45191b; --warn: #ebc46b; --warn-bg: #3a2d0d; --shade: rgb(0 0 0 / .7); } }
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #50c01903
@@ -247,10 +270,10 @@ body { margin: 0 auto; max-width: 84rem; padding: 0 clamp(1rem, 3vw, 2.5rem) 4re
   font: 1.0625rem/1.6 var(--serif); overflow-wrap: break-word; }
 h1, h2, h3, h4 { line-height: 1.25; font-weight: 600; text-wrap: balance; }
 h1 { font-size: clamp(1.7rem, 4.5vw, 2.5rem); font-weight: 500; margin: .2em 0 .6em; }
-h2 { font-size: 1.55rem; font-weight: 500; margin: 3.5rem 0 1rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
+h2 { font-size: 1.55rem; font-weight: 500; margin: 2.8rem 0 1rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.2rem; margin: 0; }
 h4 { font: 600 .78rem/1.4 var(--sans); letter-spacing: .05em; text-transform: uppercase; color: var(--soft); margin: 0 0 .6rem; }
-p { margin: 0 0 .8rem; max-width: 72ch; }
+p { margin: 0 0 .8rem; max-width: 44rem; }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: .15em; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 [id] { scroll-margin-top: 1rem; }
@@ -262,7 +285,10 @@ code, pre { font-family: var(--mono); font-size: .82em; }
 
 # %% ../../nbs/00_lab/07_report.ipynb #73c22236
 _TABLES = """
-.scroll { overflow-x: auto; max-width: 100%; margin: 0 0 .8rem; }
+.scroll { overflow-x: auto; max-width: 100%; margin: 0 0 .8rem; background:
+  linear-gradient(to right, var(--ground) 1rem, transparent 2rem) left, linear-gradient(to left, var(--ground) 1rem, transparent 2rem) right,
+  linear-gradient(to right, var(--shade), transparent .8rem) left, linear-gradient(to left, var(--shade), transparent .8rem) right;
+  background-repeat: no-repeat; background-size: 2rem 100%; background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums lining-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; }
 th { font-weight: 600; border-bottom: 1px solid var(--soft); white-space: nowrap; }
@@ -270,14 +296,15 @@ td { border-bottom: 1px solid var(--line); white-space: pre-line; min-width: min
 tr > :last-child { padding-right: 0; } tbody tr:last-child td { border-bottom-color: var(--soft); }
 .n { text-align: right; } td.n { white-space: nowrap; }
 td.n > span { padding-right: calc(var(--pad, 0) * 1ch); }
-summary { cursor: pointer; color: var(--accent); padding: .15rem 0; } details > :not(summary) { margin-top: .5rem; }
+summary { cursor: pointer; color: var(--accent); padding: .15rem 0; } details { margin-bottom: .35rem; } details > :not(summary) { margin-top: .5rem; }
 .stack { width: 100%; } .stack td { white-space: normal; } .stack .n { white-space: nowrap; }
 .stack .what { min-width: 16rem; } .stack .chip { white-space: nowrap; }
-@media (max-width: 60rem) {
+@media screen and (max-width: 60rem) {
   .stack, .stack tbody, .stack tr, .stack td { display: block; width: 100%; } .stack thead { display: none; }
   .stack tr { padding: .7rem 0; border-bottom: 1px solid var(--line); } .stack td { border: 0; padding: .12rem 0; text-align: left; }
   .stack td:empty { display: none; } .stack td.n { white-space: normal; } .stack .what { min-width: 0; font-size: .95rem; }
-  .stack td[data-label]::before { content: attr(data-label); display: inline-block; width: 6.5rem; color: var(--soft); } }
+  .stack td[data-label] { position: relative; padding-left: 8.2rem; }
+  .stack td[data-label]::before { content: attr(data-label); position: absolute; left: 0; color: var(--soft); } }
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #9f6b8769
@@ -285,21 +312,23 @@ _CARDS = """
 .chip { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; border: 1px solid currentColor; font-size: .78rem; font-weight: 600;
   color: var(--soft); background: var(--well); text-transform: none; letter-spacing: 0; overflow-wrap: anywhere; }
 .good { color: var(--good); background: var(--good-bg); } .bad { color: var(--bad); background: var(--bad-bg); }
-.warn { color: var(--warn); background: var(--warn-bg); border-style: dashed; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: clamp(1rem, 2.5vw, 1.8rem); margin: 0 0 1.6rem; }
+.warn { color: var(--warn); background: var(--warn-bg); } .chip.warn { border-style: dashed; }
+.card { --ground: var(--card); background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: clamp(1rem, 2.5vw, 1.8rem); margin: 0 0 1.6rem; }
 .card > header { display: flex; flex-wrap: wrap; gap: .3rem .8rem; align-items: baseline; margin-bottom: .5rem; }
 .columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1.4rem 2rem; margin: 1.2rem 0; }
-.columns.wide { grid-template-columns: minmax(0, 1fr); }
+.columns.pair { grid-template-columns: repeat(2, minmax(0, 1fr)); } .pair > :first-child { grid-column: 1 / -1; }
+.columns.stacked { grid-template-columns: minmax(0, 1fr); } .stacked .picture { cursor: auto; } .stacked .picture img { max-height: 44rem; }
+.stacked dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); column-gap: 2rem; }
 .column { border-top: 2px solid var(--line); padding-top: .7rem; } .column:target { grid-column: 1 / -1; order: -1; }
-.column > p { font-size: .97rem; line-height: 1.5; }
+.column > p { font-size: .97rem; line-height: 1.5; } .column > .note { font-size: .83rem; }
 .picture { display: block; background: #fff; border-radius: .25rem; padding: .3rem; margin-bottom: .6rem; cursor: zoom-in; }
 .picture img { display: block; width: 100%; height: auto; max-height: 34rem; object-fit: contain; }
-.column:target .picture { cursor: auto; } .column:target .picture img { max-height: none; } .column:not(:target) .shrink { display: none; }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem .9rem; margin: .6rem 0; font-size: .83rem; }
+.column:target .picture { cursor: auto; } .column:target .picture img { max-height: none; } .column:not(:target) .shrink, .stacked .shrink { display: none; }
+dl { margin: .6rem 0; font-size: .83rem; } dl div { display: grid; grid-template-columns: 6.6rem minmax(0, 1fr); gap: .9rem; padding: .07rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .note { font: .9rem/1.5 var(--sans); border-left: 3px solid currentColor; padding: .5rem .8rem; max-width: none; border-radius: 0 .25rem .25rem 0; }
 pre { overflow-x: auto; background: var(--well); padding: .8rem; border-radius: .25rem; line-height: 1.45; }
-@media (max-width: 60rem) { .columns { grid-template-columns: minmax(0, 1fr); } }
+@media screen and (max-width: 60rem) { .columns, .columns.pair { grid-template-columns: minmax(0, 1fr); } }
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #27631cce
@@ -314,12 +343,14 @@ nav { border: 1px solid var(--line); border-radius: .5rem; background: var(--car
 nav h2 { font: 600 .78rem/1.4 var(--sans); letter-spacing: .05em; text-transform: uppercase; color: var(--soft); border: 0; padding: 0; margin: 0 0 .6rem; }
 nav ul { list-style: none; margin: 0; padding: 0; } nav li { margin: .25rem 0; }
 nav li li { display: inline-block; margin: 0 1.1rem .15rem 0; white-space: nowrap; } nav > ul > li > a { font-weight: 600; }
-.unbuilt { padding: 0; list-style: none; } .unbuilt > li { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+.unbuilt { padding: 0; list-style: none; } .unbuilt > li { padding: .4rem 0; border-bottom: 1px solid var(--line); }
+.unbuilt summary .soft { margin-left: .6rem; }
 body > footer { margin-top: 3rem; color: var(--soft); font-size: .95rem; }
-@media print { @page { margin: 16mm; } body { max-width: none; padding: 0; font-size: 9.5pt; } nav, .skip, .shrink { display: none; }
-  .card { break-inside: auto; border: 0; border-top: 1px solid var(--line); border-radius: 0; padding: 1rem 0; }
-  h2, h3, h4, .card > header { break-after: avoid; } .picture, tr, .note { break-inside: avoid; } .scroll, pre { overflow: visible; }
-  .columns { gap: 1rem; } pre { white-space: pre-wrap; } a { color: inherit; text-decoration: none; } }
+@media print { @page { margin: 15mm; } html { font-size: 11.5px; } :root { --paper: #fff; } body { max-width: none; padding: 0; }
+  nav, .skip, .shrink, .card details:not([open]) { display: none; } .scroll, pre { overflow: visible; background: none; }
+  .card { border: 0; border-top: 1px solid var(--line); border-radius: 0; padding: 1rem 0; } .columns { gap: 1rem; }
+  h2, h3, h4, .card > header { break-after: avoid; } .picture, tr, .note { break-inside: avoid; }
+  td, .stack .what { min-width: 0; } pre { white-space: pre-wrap; } a { color: inherit; text-decoration: none; } }
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #fc5993ff
@@ -353,14 +384,15 @@ _TABLE = """
 {% if view.left_out %}<p class="soft sans">{{ view.left_out|number }} further rows are not on this page; table.csv has them all.</p>{% endif %}
 {% endmacro %}
 
-{% macro claim_row(row, entry, first) %}
+{% macro claim_row(row, entry, first, marked) %}
 {% set c = row.claim %}
 <tr>
-{% if first %}<td><a href="#{{ entry.id }}">{{ entry.id }}</a>{% if entry.status != "fresh" %} {{ chip(entry.status) }}{% endif %}
-{% if entry.here and entry.here.record|stand_ins %} {{ chip("stand-in") }}{% endif %}</td>{% endif %}
+{% if first %}<td><a href="#{{ entry.id }}">{{ entry.id }}</a>{% if marked %}
+{% if entry.status != "fresh" %} {{ chip(entry.status) }}{% endif %}
+{% if entry.here and entry.here.record|stand_ins %} {{ chip("stand-in") }}{% endif %}{% endif %}</td>{% endif %}
 <td class="what">{{ c.statement }}{% if c.where %} <span class="soft">({{ c.where }})</span>{% endif %}{% if c.note %}<br><span class="soft">{{ c.note }}</span>{% endif %}</td>
 <td data-label="expected">{{ c.expects }}</td>
-<td class="n" data-label="found">{{ c|interval }}{% if c|interval and c|over %}<br><span class="soft">{{ c|over }}</span>{% endif %}</td>
+<td class="n" data-label="found">{{ c|interval }}{% if c|over %}<br><span class="soft">{{ c|over }}</span>{% endif %}</td>
 <td data-label="here">{% if row.here %}{{ chip(row.here) }}{% else %}<span class="soft">not tested</span>{% endif %}</td>
 <td data-label="reference">{% if row.reference %}{{ chip(row.reference) }}{% else %}<span class="soft">none</span>{% endif %}</td>
 </tr>
@@ -371,46 +403,46 @@ _TABLE = """
 _COLUMNS = """
 {% macro result(entry, which, name) %}
 {% set r = entry[which] %}{% set label = entry|label ~ ", " ~ name|lower %}
-{% set parts = r.record|parameters %}
-<section class="column" id="{{ entry.id }}-{{ which }}" aria-label="{{ label }}"><h4>{{ name }}
-{% if parts %}<span class="chip warn">not the default: {{ parts }}</span>{% endif %}</h4>
+{% set parts = r.record.get("parameters", {})|parameters %}
+<section class="column" id="{{ entry.id }}-{{ which }}" aria-label="{{ label }}"><h4>{{ name }}</h4>
+{% if parts %}<p><span class="chip warn">not the default: {{ parts }}</span></p>{% endif %}
 {% if r.picture %}<a class="picture" href="#{{ entry.id }}-{{ which }}" title="Enlarge">
 <img src="{{ r.picture|uri }}" alt="{{ label }}: {{ r.record.get("caption") or entry.caption }}"></a>
 <p class="shrink sans"><a href="#{{ entry.id }}">Back to three columns</a></p>{% endif %}
 {% if r.table and r.picture and entry.kind == "figure" %}<details><summary>Its numbers, {{ r.table|length|number }} rows</summary>{{ table(r.table, label) }}</details>
 {% elif r.table %}{{ table(r.table, label) }}{% endif %}
 {% if r.record.get("caption") %}<p>{{ r.record.caption }}</p>{% endif %}
-<dl>{% if r.record.get("data") %}<dt>data</dt><dd>{% for d in r.record.data %}{{ d.name }}{% if d.get("source") %}, {{ d.source }}{% endif %}
-{% if d.get("stand_in") %} {{ chip("stand-in") }}{% endif %}{% if not loop.last %}; {% endif %}{% endfor %}</dd>{% endif %}
-{% for name, text in r.record|facts %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
+<dl>{% if r.record.get("data") %}<div><dt>data</dt><dd>{% for d in r.record.data %}{{ d.name }}{% if d.get("source") %}, {{ d.source }}{% endif %}
+{% if d.get("stand_in") %} {{ chip("stand-in") }}{% endif %}{% if not loop.last %}; {% endif %}{% endfor %}</dd></div>{% endif %}
+{% for name, text in r.record|facts %}<div><dt>{{ name }}</dt><dd>{{ text }}</dd></div>{% endfor %}</dl>
 {% if r.record|diverged %}<p class="note bad">{{ r.record|diverged }}</p>{% endif %}
 </section>
 {% endmacro %}
 
-{% macro absent(name, text) %}
-<section class="column" aria-label="{{ name }}"><h4>{{ name }}</h4><p class="soft">{{ text }}</p></section>
+{% macro absent(name) %}
+<section class="column" aria-label="{{ name }}"><h4>{{ name }}</h4><p class="soft">{{ caller() }}</p></section>
 {% endmacro %}
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #b2c047b7
 _CARD = """
 {% macro columns(entry) %}
-<div class="columns{% if entry|wide %} wide{% endif %}">
+<div class="columns {{ entry|layout }}">
 <section class="column" aria-label="{{ entry|label }}, the thesis"><h4>The thesis</h4>
 {% if entry.thesis_picture %}<p>{{ entry.thesis_picture }}</p>{% endif %}
 {% if entry.thesis_table %}{{ table(entry.thesis_table, entry|label ~ ", the thesis's numbers") }}{% endif %}
 {% if not entry.thesis_picture and not entry.thesis_table %}<p class="soft">The thesis gives no numbers here.</p>{% endif %}</section>
 {% if entry.reference %}{{ result(entry, "reference", "Reference") }}
-{% else %}{{ absent("Reference", "None for this profile yet: `thesis-ebm promote " ~ entry.id ~ "` makes a result of this machine the reference.") }}{% endif %}
+{% else %}{% call absent("Reference") %}None for this profile yet.{% if entry.here %} <code>thesis-ebm promote {{ entry.id }}</code> makes this machine's result the reference.{% endif %}{% endcall %}{% endif %}
 {% if entry.here %}{{ result(entry, "here", "This machine") }}
-{% else %}{{ absent("This machine", "No result: " ~ ("the notebook failed, as said above." if entry.status == "failed" else "not built here.")) }}{% endif %}
+{% else %}{% call absent("This machine") %}{{ "No result: the notebook failed, as said above." if entry.status == "failed" else "Not built here." }}{% endcall %}{% endif %}
 </div>
 {% endmacro %}
 
 {% macro claims(entries, first) %}
 <div class="scroll"><table class="stack"><thead><tr>{% if first %}<th scope="col">artefact</th>{% endif %}<th scope="col">claim</th>
 <th scope="col">expected</th><th scope="col" class="n">found</th><th scope="col">here</th><th scope="col">reference</th></tr></thead>
-<tbody>{% for e in entries %}{% for row in e|claims_of %}{{ claim_row(row, e, first) }}{% endfor %}{% endfor %}</tbody></table></div>
+<tbody>{% for e in entries %}{% for row in e|claims_of %}{{ claim_row(row, e, first, loop.first) }}{% endfor %}{% endfor %}</tbody></table></div>
 {% endmacro %}
 """
 
@@ -454,11 +486,11 @@ _HEAD = """
 <body><a class="skip" href="#main">Skip to the content</a>
 <header><p class="eyebrow sans">thesis-ebm, an executable thesis</p><h1>Report of the profile “{{ profile }}”</h1>
 <div class="sums">
-<p><b>{{ n.built }} of {{ n.total }}</b>artefacts built</p><p><b>{{ n.fresh }}</b>fresh</p>
-{% if n.stale %}<p class="warn"><b>{{ n.stale }}</b>stale</p>{% endif %}{% if n.failed %}<p class="bad"><b>{{ n.failed }}</b>failed</p>{% endif %}
-<p class="good"><b>{{ n.holds }}</b>claims hold</p><p class="bad"><b>{{ n.fails }}</b>{{ "claim fails" if n.fails == 1 else "claims fail" }}</p>
-<p class="warn"><b>{{ n.undecided }}</b>undecided</p></div>
-<dl class="made">{% for name, text in made %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor %}</dl></header>
+<p><b>{{ n.built }} of {{ n.total }}</b> artefacts built</p><p><b>{{ n.fresh }}</b> fresh</p>
+{% if n.stale %}<p class="warn"><b>{{ n.stale }}</b> stale</p>{% endif %}{% if n.failed %}<p class="bad"><b>{{ n.failed }}</b> failed</p>{% endif %}
+<p class="good"><b>{{ n.holds }}</b> claims hold</p><p class="bad"><b>{{ n.fails }}</b> {{ "claim fails" if n.fails == 1 else "claims fail" }}</p>
+<p class="warn"><b>{{ n.undecided }}</b> undecided</p></div>
+<dl class="made">{% for name, text in made %}<div><dt>{{ name }}</dt><dd>{{ text }}</dd></div>{% endfor %}</dl></header>
 <nav aria-label="Contents"><h2>Contents</h2><ul><li><a href="#claims">All claims</a></li>
 {% for number, title, group in chapters %}<li><a href="#chapter-{{ number }}">Chapter {{ number }}{% if title %}. {{ title }}{% endif %}</a>
 <ul>{% for e in group %}<li><a href="#{{ e.id }}">{{ e|label }}</a>{% if e.status != "fresh" %} <span class="soft">({{ e.status }})</span>{% endif %}</li>
@@ -477,9 +509,9 @@ whole interval contradicts it, and is undecided otherwise. The reference is the 
 {% for number, title, group in chapters %}<section id="chapter-{{ number }}"><h2>Chapter {{ number }}{% if title %}. {{ title }}{% endif %}</h2>
 {% for e in group if e.status != "not built" %}{{ card(e) }}{% endfor %}
 {% set missing = group|selectattr("status", "equalto", "not built")|list %}
-{% if missing %}<h3>Not built yet</h3><ul class="unbuilt">{% for e in missing %}<li id="{{ e.id }}">{{ e|label }}. {{ e.title }}
-<span class="soft sans">{{ chip("not built") }} Section {{ e.section }}{% if e.reason %} · {{ e.reason }}{% endif %}</span>
-<details><summary>What the thesis shows{{ ", and the reference" if e.reference }}</summary><p>{{ e.caption }}</p>{{ columns(e) }}</details></li>{% endfor %}</ul>{% endif %}
+{% if missing %}<h3>Not built yet</h3><ul class="unbuilt">{% for e in missing %}<li id="{{ e.id }}"><details>
+<summary>{{ e|label }}. {{ e.title }} <span class="soft">Section {{ e.section }}{% if e.reason %} · {{ e.reason }}{% endif %}
+{% if e.reference %} · has a reference{% endif %}</span></summary><p>{{ e.caption }}</p>{{ columns(e) }}</details></li>{% endfor %}</ul>{% endif %}
 </section>{% endfor %}
 <section id="errata"><h2>Errata</h2>
 {% if errata %}<p>Where running the mathematics shows that the thesis's text is wrong: the counterexample, and the repaired statement.</p>
@@ -508,7 +540,7 @@ def provenance_rows(
 ) -> list[tuple[str, str]]: # label and text
     "Who made the page, from what."
     git = provenance.get("git") or {}
-    commit = str(git.get("commit") or "unknown")[:12] + (", with changes that are not committed" if git.get("dirty") else "")
+    commit = str(git.get("commit") or "unknown")[:12] + (", with uncommitted changes" if git.get("dirty") else "")
     rows = {k: v for k, v in provenance.items() if k not in ("git", "date")} | {"commit": commit, "date": when_text(str(provenance.get("date") or ""))}
     return [(k, number_text(v)) for k, v in rows.items() if v not in ("", None)]
 
@@ -524,8 +556,7 @@ def environment():
         number=number_text, uri=data_uri, link=local_link, facts=facts, parameters=parameters_text, diverged=diverged_text, error=error_text,
         record=record_text, claims_of=claims_of, over=over_text, interval=lambda c: interval_text(c["estimate"], c["low"], c["high"]),
         stand_ins=lambda record: any(d.get("stand_in") for d in record.get("data") or []),
-        label=lambda e: f"{e.kind.title()} {e.id.partition('-')[2]}",
-        wide=lambda e: e.kind == "table" and any(map(is_wide, [e.thesis_table, *(r.table for r in (e.reference, e.here) if r)])))
+        label=lambda e: f"{e.kind.title()} {e.id.partition('-')[2]}", layout=layout)
     return env
 
 # %% ../../nbs/00_lab/07_report.ipynb #5358d35f

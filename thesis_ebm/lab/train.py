@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['make_fabric', 'device_name', 'pack', 'unpack', 'get_state', 'set_state', 'save_checkpoint', 'checkpoints',
-           'newest_step', 'load_checkpoint', 'read_window', 'train', 'resume']
+           'newest_step', 'load_checkpoint', 'read_window', 'train', 'resume', 'derive_seed', 'Batches']
 
 # %% ../../nbs/00_lab/03_train.ipynb #88007181
 import hashlib
@@ -158,3 +158,23 @@ def resume(state: dict, run: Run) -> tuple[int, float]:
         run.notes["resumed_at"] = [*run.notes.get("resumed_at", []), about["step"]]
     run.log([], keep_until=about["step"])
     return about["step"], about["elapsed"]
+
+# %% ../../nbs/00_lab/03_train.ipynb #ef37957d
+def derive_seed(*parts # anything with a repr: a seed, a name, an epoch
+               ) -> int: # in [0, 2**32)
+    "A seed for one stream of randomness; torch's CPU generator keeps 32 bits of a seed, so the parts are hashed, not shifted."
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+# %% ../../nbs/00_lab/03_train.ipynb #bacfea06
+class Batches:
+    "Indices of the batch of step t: epochs of n examples in an order set by (seed, epoch); a last, incomplete batch of an epoch is left out."
+    def __init__(self, n: int, batch: int, seed: int, device="cpu"):
+        if batch > n: raise ValueError(f"A batch of {batch} examples was asked for, but there are only {n}: choose a smaller batch or more data.")
+        self.n, self.batch, self.seed, self.device, self.epoch = n, batch, seed, device, None
+
+    def __call__(self, t: int) -> torch.Tensor: # int64, (batch,), on the device
+        epoch, i = divmod(t, self.n // self.batch)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
+            self.epoch, self.order = epoch, torch.randperm(self.n, generator=generator).to(self.device)
+        return self.order[i * self.batch:(i + 1) * self.batch]

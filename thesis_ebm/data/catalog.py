@@ -163,4 +163,6 @@ def load(name: str, # a key of DATASETS, e.g. "mnist"
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     found = find(name, source)
     module, function = found.dataset.reader.split(":")
-    return getattr(importlib.import_module(module), function)(found, split, limit)
+    loaded = getattr(importlib.import_module(module), function)(found, split, limit)
+    loaded.provenance.update(requested=source, disk=quick_fingerprint(found))
+    return loaded

@@ -89,9 +89,9 @@ def extreme_equilibrium(p_data, # data distribution, (n,), sums to 1
                         w_D=0., # weights of D, scalar or (n,)
                         D_max=None, # cap on energies where p_data is 0, >= m; None: 3 m
                        ): # (p_G, D), each (n,)
-    "The Nash equilibrium, Eqs. (3.5), (3.6), with the largest sum of w_G |p_G - p_data| + w_D D; ValueError if p_data is no distribution."
-    if (p_data < 0).any() or not np.isclose(p_data.sum(), 1):
-        raise ValueError(f"p_data={p_data} is no distribution: it must be >= 0 and sum to 1.")
+    "The Nash equilibrium, Eqs. (3.5), (3.6), with the largest sum of w_G |p_G - p_data| + w_D D; ValueError for no distribution or margin."
+    if (p_data < 0).any() or not np.isclose(p_data.sum(), 1) or m <= 0:
+        raise ValueError(f"p_data must be >= 0 and sum to 1, and m must be > 0, not p_data={p_data}, m={m}.")
     n, D_max = len(p_data), D_max or 3 * m
     one, top = np.ones(n), np.where(p_data > 0, m, D_max)
     def rows(g=0., **by): # one inequality a point, over the variables u, v, D, up, down, off, g

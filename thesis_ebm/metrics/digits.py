@@ -12,7 +12,7 @@ from torch import nn
 from ..data.catalog import load
 from ..data.images import to_unit
 from ..lab.run import run
-from ..lab.train import Batches, train
+from ..lab.train import Batches, prepare, train
 
 # %% ../../nbs/00_lab/13_digits.ipynb #3597e575
 class DigitClassifier(nn.Sequential):
@@ -43,8 +43,8 @@ def train_digit_classifier(config: ClassifierConfig, data, run) -> dict:
     "The experiment: cross-entropy, Adam with a learning rate that falls to zero along a cosine."
     fabric, n = run.fabric, len(data)
     data, net = data.to(fabric.device), DigitClassifier()
-    net, opt = fabric.setup(net, torch.optim.Adam(net.parameters(), config.lr))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt.optimizer, config.steps)
+    net, opt = prepare(fabric, net, torch.optim.Adam(net.parameters(), config.lr, fused=True))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(getattr(opt, "optimizer", opt), config.steps)
     moves, batches = torch.Generator().manual_seed(run.seed), Batches(n, config.batch, run.seed, fabric.device)
     def step(t):
         i = batches(t)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from thesis_ebm.lab.report import Entry, Result, report_html, write_report
+from thesis_ebm.lab.files import write_text
+from thesis_ebm.lab.report import Entry, Result, report_html
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; install the extra `dev`")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -96,7 +97,7 @@ def page(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("report")
     erratum = {"id": "e1", "where": SPOIL, "as_written": LONG, "counterexample": SPOIL, "repair": LONG, "notebook": SPOIL}
     provenance = dict(package="0.1.0", git=dict(commit=LONG, dirty=True), device=SPOIL, date="2026-11-22T10:00:00Z")
-    return write_report(folder / "report.html", report_html(f"quick {SPOIL}", entries(folder), [erratum], provenance)).as_uri()
+    return write_text(folder / "report.html", report_html(f"quick {SPOIL}", entries(folder), [erratum], provenance)).as_uri()
 
 
 @pytest.fixture(scope="module")

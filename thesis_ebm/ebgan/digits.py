@@ -2,14 +2,17 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'DigitsConfig', 'DigitsProfile', 'profile_of', 'model_config', 'build', 'optimiser', 'train_digits',
-           'sample', 'Job', 'digits', 'crop', 'judge_digits', 'sheet']
+           'sample', 'Job', 'digits', 'crop', 'judge_digits', 'Study', 'study', 'sheet']
 
-# %% ../../nbs/03_ebgan/03_digits.ipynb #ef98db0f
+# %% ../../nbs/03_ebgan/03_digits.ipynb #ea256221
+import operator
 from dataclasses import dataclass, replace
+from functools import partial
 import torch
 from ..data.catalog import load
 from ..data.images import to_bytes, to_unit
 from .model import EBGAN, GAN, AutoEncoder, Classifier, Generator, adversarial_step
+from ..lab import fanout
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile, unknown_name
 from ..lab.train import Batches, derive_seed, prepare, train
@@ -58,10 +61,10 @@ class DigitsProfile:
     def allows_embedded(self) -> bool: return self.config.data != "full"
 
 _best = dict(gan=dict(optimD="sgd", optimG="sgd", lr=0.01), ebgan=dict(sizeG=800))
-_small = dict(gan=dict(nLayerD=3, dropoutD=True), ebgan={})
+_small = dict(gan=dict(nLayerD=3, dropoutD=True, steps=2000), ebgan=dict(steps=2000))
 PROFILES = dict(
     smoke=DigitsProfile(DigitsConfig(nLayerG=2, sizeG=32, sizeD=32, pad=0, batch=32, steps=20, data="embedded", limit=320, samples=80),
-                        ClassifierConfig(data="embedded", limit=500, steps=40), seeds=2, **_small),
+                        ClassifierConfig(data="embedded", limit=500, steps=40), seeds=2, gan=dict(dropoutD=True), ebgan={}),
     quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=1200, data="auto"), ClassifierConfig(), seeds=2, **_small),
     gpu=DigitsProfile(DigitsConfig(steps=12_000), ClassifierConfig(data="full", steps=6000), seeds=3, **_best),
     paper=DigitsProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), seeds=5, **_best))
@@ -75,9 +78,10 @@ def profile_of(name: str, # smoke | quick | gpu | paper
     if "seeds" in changes: p = override(p, {"seeds": changes.pop("seeds")})
     return replace(p, config=override(p.config, changes))
 
-def model_config(p: DigitsProfile, kind: str) -> DigitsConfig:
-    "Figure 3.4's configuration of a kind of model: gan, ebgan or ebgan-pt."
-    return replace(p.config, model=kind, **(p.gan if kind == "gan" else p.ebgan))
+def model_config(p: DigitsProfile, kind: str, overrides: dict | None = None) -> DigitsConfig:
+    "Figure 3.4's configuration of a kind of model, gan, ebgan or ebgan-pt; the reader's overrides win over its own settings."
+    own = replace(p.config, model=kind, **(p.gan if kind == "gan" else p.ebgan))
+    return override(own, {k: v for k, v in (overrides or {}).items() if k != "seeds"})
 
 # %% ../../nbs/03_ebgan/03_digits.ipynb #451d8f4b
 def build(config: DigitsConfig):
@@ -148,6 +152,38 @@ def judge_digits(samples: torch.Tensor, # uint8, (N, 1, H, W)
     log_p = predict(classifier, crop(samples))
     return dict(I=float(modified_inception_score(log_p)), log_IS=float(log_inception_score(log_p)),
                 classes=effective_classes(log_p.argmax(1)), log_p=log_p)
+
+# %% ../../nbs/03_ebgan/03_digits.ipynb #a58f1204
+@dataclass(frozen=True)
+class Study:
+    "Trained and judged: `results[label]` and `scores[label]` have one entry a seed."
+    results: dict[str, list[Result]]
+    scores: dict[str, list[dict]] # of `judge_digits`; empty for a model that diverged
+    classifier: torch.nn.Module
+    judged_by: Result
+    seeds: list[int]
+
+    @property
+    def runs(self) -> list[Result]: return [self.judged_by] + [r for rs in self.results.values() for r in rs]
+    @property
+    def data(self) -> list[dict]: return [self.runs[1].record["data"]]
+    def values(self, label: str, key: str) -> list[float]:
+        "A score of each seed; nan for one that diverged."
+        return [s.get(key, float("nan")) for s in self.scores[label]]
+
+# %% ../../nbs/03_ebgan/03_digits.ipynb #846fd997
+def study(configs: dict[str, DigitsConfig], # by label
+          classifier: ClassifierConfig, seeds, # training seeds
+          profile: str, device: str = "auto",
+         ) -> Study:
+    "Train or load every configuration with every seed, and the classifier; then judge the samples."
+    jobs = {(label, seed): Job(c, seed, profile, device) for label, c in configs.items() for seed in seeds}
+    calls = [partial(digit_classifier, classifier, profile, device)] + [partial(digits, job) for job in jobs.values()]
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    (net, judged_by), *results = fanout.map(operator.call, calls, workers=1 if on_gpu else None, label="training")
+    by_label = {label: [r for (l, _), r in zip(jobs, results) if l == label] for label in configs}
+    scores = {label: [{} if r.diverged else judge_digits(r.tensors["samples"], net) for r in rs] for label, rs in by_label.items()}
+    return Study(by_label, scores, net, judged_by, list(seeds))
 
 # %% ../../nbs/03_ebgan/03_digits.ipynb #99a1c82c
 def sheet(samples: torch.Tensor, # uint8, (N, 1, H, W)

@@ -21,7 +21,7 @@ from pathlib import Path
 from .. import __version__
 from ..data.catalog import fingerprint, find, quick_fingerprint
 from .claims import agree
-from .files import code_modules, sha256_file, sha256_source, whole_folder, write_json, write_text
+from .files import code_modules, disk_error, sha256_file, sha256_source, whole_folder, write_json, write_text
 from .run import cpu_name, peak_memory_mb, versions
 from .settings import DEVICES, check_profile, find_root, read_settings, unknown_name
 
@@ -192,8 +192,11 @@ def save_artifact(session: Session,
                  ) -> Path: # the folder
     "Write figure, table and record; all of them or none. ValueError when there is neither figure nor table."
     if figure is None and table is None: raise ValueError(f"{session.artefact.id}: save_artifact was given neither a figure nor a table.")
+    from filelock import FileLock
+    try: session.folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise disk_error(session.folder, e) from None
     a, sources = session.artefact, [d if isinstance(d, dict) else d.provenance for d in data]
-    with whole_folder(session.folder) as new:
+    with FileLock(session.folder.parent / f".{session.folder.name}.lock"), whole_folder(session.folder) as new:
         if figure is not None:
             figure.savefig(new / "figure.svg", metadata={"Date": None})
             figure.savefig(new / "figure.png")

@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['Job', 'Outcome', 'executed_path', 'declared_parameters', 'execute', 'cell_error', 'cost', 'run_artefacts', 'line']
 
-# %% ../../nbs/00_lab/08_execute.ipynb #e57cd40d
-import functools
+# %% ../../nbs/00_lab/08_execute.ipynb #0a8ac010
 import os
 import re
 import sys
@@ -26,6 +25,7 @@ class Job:
     device: str = "auto"
     overrides: dict = field(default_factory=dict)
     workers: int = 1 # processes that the notebook may start
+    force: bool = False # even when it is fresh
 
 @dataclass(frozen=True)
 class Outcome:
@@ -50,17 +50,27 @@ def declared_parameters(notebook: Path) -> set[str]:
     return names
 
 def execute(job: Job) -> Outcome:
-    "Run an artefact's notebook; errors of the notebook come back in the outcome."
-    a, target, begun = artefact(job.id), executed_path(job.id, job.profile), time.monotonic()
-    outcome = functools.partial(Outcome, job.id, notebook=target)
+    "Run an artefact's notebook, unless another process makes it fresh meanwhile; errors of the notebook come back in the outcome."
+    from filelock import FileLock
+    target = executed_path(job.id, job.profile)
+    try: target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: return Outcome(job.id, "failed", error=str(disk_error(target.parent, e)))
+    with FileLock(target.with_suffix(".lock")):
+        parameters = dict(seed=job.seed, overrides=job.overrides)
+        if not job.force and status(artefact(job.id), job.profile, parameters).state == "fresh": return Outcome(job.id, "fresh")
+        return _execute(job, target)
+
+def _execute(job: Job, target: Path) -> Outcome:
+    begun, error = time.monotonic(), ""
     try:
+        a = artefact(job.id)
         os.environ["THESIS_EBM_WORKERS"] = str(job.workers)
         declared_parameters(a.notebook)
         _papermill(a.notebook, target, dict(profile=job.profile, seed=job.seed, device=job.device, out="", overrides=job.overrides))
-    except Exception as e: return outcome("failed", time.monotonic() - begun, cell_error(e))
-    made = status(a, job.profile, dict(seed=job.seed, overrides=job.overrides))
-    if made.state == "fresh": return outcome("made", time.monotonic() - begun)
-    return outcome("failed", time.monotonic() - begun, f"the notebook ran to its end but its result is {made.state} ({made.reason or 'no record'}): does it call save_artifact?")
+        made = status(a, job.profile, dict(seed=job.seed, overrides=job.overrides))
+        if made.state != "fresh": error = f"the notebook ran to its end but its result is {made.state} ({made.reason or 'no record'}): does it call save_artifact?"
+    except Exception as e: error = cell_error(e)
+    return Outcome(job.id, "failed" if error else "made", time.monotonic() - begun, error, target)
 
 # %% ../../nbs/00_lab/08_execute.ipynb #3d781082
 def _papermill(source: Path, target: Path, parameters: dict) -> None:
@@ -69,8 +79,6 @@ def _papermill(source: Path, target: Path, parameters: dict) -> None:
     import papermill
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    try: target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise disk_error(target.parent, e) from None
     logging.getLogger("papermill").setLevel("WARNING")
     papermill.execute_notebook(str(source), str(target), parameters, progress_bar=False, cwd=str(find_root()),
                                extra_arguments=["--log-level=40"], stderr_file=sys.stderr if sys.stderr.isatty() else None)
@@ -100,7 +108,7 @@ def run_artefacts(ids: list[str], # of artefacts that have a notebook
     for id in dict.fromkeys(ids): (fresh if not force and status(artefact(id), profile, parameters).state == "fresh" else todo).append(id)
     for id in fresh: say(f"{id:8} fresh    {result_folder(id, profile)}")
     share = max(1, read_settings().workers // max(1, min(jobs, len(todo))))
-    work = [Job(id, profile, seed, device, overrides or {}, share) for id in sorted(todo, key=lambda id: cost(id, profile))]
+    work = [Job(id, profile, seed, device, overrides or {}, share, force) for id in sorted(todo, key=lambda id: cost(id, profile))]
     outcomes = []
     for o in fanout.stream(execute, work, workers=jobs):
         outcomes.append(o); say(line(o, profile))

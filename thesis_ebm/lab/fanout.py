@@ -7,6 +7,7 @@ __all__ = ['FanOutError', 'stream', 'map']
 import functools
 import multiprocessing
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -44,10 +45,15 @@ def stream(function, # importable, called with one config
     "Call `function` on every config, side by side where there is more than one worker; FanOutError at the end when some failed."
     configs, errors = list(configs), []
     workers = min(workers or read_settings().workers, len(configs))
+    if workers > 1 and not _travels(function, configs): workers = 1
     for i, (result, error) in (_in_process if workers <= 1 else _in_pool)(function, configs, workers):
         if error: errors.append((i, configs[i], error))
         else: yield result
     if errors: raise FanOutError([e[1:] for e in sorted(errors, key=lambda e: e[0])]) from errors[0][2]
+
+def _travels(function, configs) -> bool:
+    "Whether another process could import what it is sent: nothing that was defined in a notebook or at a prompt."
+    return b"__main__" not in pickle.dumps((function, configs))
 
 def _numbered(function, numbered): return numbered[0], function(numbered[1])
 

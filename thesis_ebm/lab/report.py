@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['STATUSES', 'CHAPTERS', 'Result', 'Entry', 'float_text', 'number_text', 'interval_text', 'duration_text',
            'memory_text', 'seeds_text', 'when_text', 'data_uri', 'local_link', 'column_cells', 'table_view', 'letters',
-           'aspect', 'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text',
-           'tally', 'record_text', 'provenance_rows', 'environment', 'report_html', 'write_report']
+           'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'tally',
+           'record_text', 'provenance_rows', 'environment', 'report_html']
 
 # %% ../../nbs/00_lab/07_report.ipynb #f4180a48
 import base64, json, math, numbers, os, re
@@ -175,24 +175,16 @@ def letters(
         for name, value in row.items(): width[name] = max(width.get(name, len(name)), min(len(number_text(value)), 34))
     return sum(width.values()) + 2 * len(width)
 
-# %% ../../nbs/00_lab/07_report.ipynb #abf83f5d
-def aspect(
-    picture:Path|None, # a PNG or SVG file
-) -> float: # width over height; 1 where it is not said
-    "The shape of a picture, from the first bytes of its file."
-    head = Path(picture).read_bytes()[:4000] if picture else b""
-    if head[1:4] == b"PNG": return int.from_bytes(head[16:20], "big") / int.from_bytes(head[20:24], "big")
-    box = re.search(rb"viewBox=[\"']([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+)", head)
-    return float(box[3]) / float(box[4]) if box else 1.0
-
+# %% ../../nbs/00_lab/07_report.ipynb #854083d1
 def layout(
     entry:Entry, # one artefact
-) -> str: # "three", "pair" or "stacked"
-    "How the columns of an artefact are set: by its widest table in letters, or its widest picture in widths over heights."
+) -> str: # "words", "three", "pair" or "stacked"
+    "How the columns of an artefact are set: by its widest table in letters, and whether the thesis gives numbers."
     results = [r for r in (entry.reference, entry.here) if r]
     tables = [entry.thesis_table, *(r.table for r in results if r.table and not (r.picture and entry.kind == "figure"))]
-    width, shape = max(map(letters, tables)), max([aspect(r.picture) for r in results], default=1.0)
-    return "three" if width <= 46 and shape <= 2.1 else "pair" if width <= 74 and shape <= 3 else "stacked"
+    width = max(map(letters, tables))
+    if width <= 46: return "three" if entry.thesis_table else "words"
+    return "pair" if width <= 74 else "stacked"
 
 # %% ../../nbs/00_lab/07_report.ipynb #98e62ce7
 def parameters_text(
@@ -343,6 +335,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 # %% ../../nbs/00_lab/07_report.ipynb #4b4656d5
 _COLUMNS = """
 .columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1.4rem 2rem; margin: 1.2rem 0; }
+.columns.words { grid-template-columns: minmax(0, 1fr) repeat(2, minmax(0, 2fr)); }
 .columns.pair { grid-template-columns: repeat(2, minmax(0, 1fr)); } .pair > :first-child { grid-column: 1 / -1; }
 .columns.stacked { grid-template-columns: minmax(0, 1fr); }
 .stacked dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); column-gap: 2rem; }
@@ -352,7 +345,7 @@ _COLUMNS = """
 .picture img { display: block; width: 100%; height: auto; max-height: 34rem; object-fit: contain; }
 .column:target .picture, .stacked .picture { cursor: auto; } .stacked .picture img { max-height: 44rem; }
 .column:target .picture img { max-height: none; } .column:not(:target) .shrink, .stacked .shrink { display: none; }
-@media screen and (max-width: 60rem) { .columns, .columns.pair { grid-template-columns: minmax(0, 1fr); } }
+@media screen and (max-width: 60rem) { .columns, .columns.words, .columns.pair { grid-template-columns: minmax(0, 1fr); } }
 """
 
 # %% ../../nbs/00_lab/07_report.ipynb #27631cce
@@ -684,21 +677,3 @@ def report_html(
     return environment().get_template("page.html").render(
         profile=profile, n=tally(entries), made=provenance_rows(provenance), chapters=chapters,
         claimed=[e for e in entries if claims_of(e)], errata=[{k.replace("_", " "): v for k, v in row.items()} for row in errata])
-
-# %% ../../nbs/00_lab/07_report.ipynb #c847b76e
-def write_report(
-    path:Path, # where the page goes; its folder is made if it is not there
-    html:str, # the page
-) -> Path: # path
-    "Write the page atomically: a temporary file beside it, then os.replace."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
-            file.write(html)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-    return path

@@ -79,6 +79,7 @@ class Run:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 1
+    checkpoint_seconds: float = 5.0
     progress: bool = False
     notes: dict = field(default_factory=dict)
 
@@ -176,7 +177,7 @@ def run(experiment, # function (config, data, run) -> dict of results
     if (folder / "record.json").exists(): return Result(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from None
-    handle = Run(folder, config, seed, device or settings.device, precision or settings.precision, settings.threads, progress)
+    handle = Run(folder, config, seed, device or settings.device, precision or settings.precision, settings.threads, settings.checkpoint_seconds, progress)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "record.json").exists(): _perform(experiment, handle, data, dict(key=key, profile=profile))
     return Result(folder)

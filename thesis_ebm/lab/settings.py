@@ -16,7 +16,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
 PROFILES = ("smoke", "quick", "gpu", "paper")
 KEYS = dict(data=("folders", ""), runs=("folders", "runs"), figures=("folders", "figures"),
-            device=("compute", "auto"), precision=("compute", "auto"), workers=("compute", "auto"), threads=("compute", "1"))
+            device=("compute", "auto"), precision=("compute", "auto"), workers=("compute", "auto"), threads=("compute", "1"),
+            checkpoint_seconds=("compute", "5"))
 
 class SettingsError(ValueError):
     "A setting that is unknown or has a value that it cannot take; the message names it and the remedy."
@@ -62,6 +63,7 @@ class Settings:
     precision: str
     workers: int
     threads: int
+    checkpoint_seconds: int
 
     @property
     def raw(self) -> Path:
@@ -92,10 +94,10 @@ def _choice(key, value, source, choices):
     if value not in choices: raise SettingsError(f"{key} = {value!r} in {source}: must be one of {', '.join(choices)}.")
     return value
 
-def _count(key, value, source, auto=None):
+def _count(key, value, source, auto=None, least=1):
     if value == "auto" and auto: return auto
-    if not value.isdigit() or int(value) < 1:
-        raise SettingsError(f"{key} = {value!r} in {source}: must be a whole number of at least 1{' or auto' if auto else ''}.")
+    if not value.isdigit() or int(value) < least:
+        raise SettingsError(f"{key} = {value!r} in {source}: must be a whole number of at least {least}{' or auto' if auto else ''}.")
     return int(value)
 
 def _folder(root, value):
@@ -114,4 +116,5 @@ def read_settings(root: Path | None = None, # the checkout; None: found
         if not v[key][0]: raise SettingsError(f"{key} is empty in {v[key][1]}: name a folder, or remove the line for the default.")
     return Settings(root, data, _folder(root, v["runs"][0]), _folder(root, v["figures"][0]),
                     _choice("device", *v["device"], DEVICES), _choice("precision", *v["precision"], PRECISIONS),
-                    _count("workers", *v["workers"], auto=cores), _count("threads", *v["threads"]))
+                    _count("workers", *v["workers"], auto=cores), _count("threads", *v["threads"]),
+                    _count("checkpoint_seconds", *v["checkpoint_seconds"], least=0))

@@ -133,13 +133,12 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
           steps: int, # how many
           run: Run, # where to log and to save
           log_every: int = 50, # steps between two rows of log.csv, each a mean over the window
-          checkpoint_s: float = 15.0, # seconds between checkpoints, taken at the next log row
          ) -> None:
     "Run `step` from where the run's last checkpoint stands to the end; Diverged when a loss is not finite."
     from tqdm import tqdm
     begun, window = time.monotonic(), []
     done, before = resume(state, run)
-    saved, saved_at = (done or None), begun
+    saved, due = (done or None), begun + run.checkpoint_seconds
     bar = tqdm(total=steps, initial=done, disable=not run.progress, mininterval=2, file=sys.stderr, desc=run.folder.parent.name, leave=False)
     for t in range(done, steps):
         losses = step(t)
@@ -148,9 +147,10 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
         means = dict(zip(losses, read_window(window, t + 1 - len(window), saved)))
         run.log([dict(step=t + 1, **means)])
         bar.update(len(window)); bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False); window = []
-        if t + 1 == steps or time.monotonic() - saved_at >= checkpoint_s:
-            save_checkpoint(run.folder, t + 1, state, elapsed=before + time.monotonic() - begun)
-            saved, saved_at = t + 1, time.monotonic()
+        if t + 1 < steps and time.monotonic() < due: continue
+        now = time.monotonic()
+        save_checkpoint(run.folder, t + 1, state, elapsed=before + now - begun)
+        saved, due = t + 1, now + max(run.checkpoint_seconds, 20 * (time.monotonic() - now))
     bar.close()
 
 # %% ../../nbs/00_lab/03_train.ipynb #e624d7e0

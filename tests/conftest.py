@@ -1,0 +1,43 @@
+"What all tests share: the root of the checkout, a clean environment, folders of their own."
+import os
+import subprocess
+import sys
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = os.environ.get("THESIS_EBM_DATA", "")
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def env(tmp_path, monkeypatch) -> dict:
+    "The environment for a subprocess: no setting of the machine's, runs and figures in a folder of this test."
+    for name in [n for n in os.environ if n.startswith("THESIS_EBM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("THESIS_EBM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("THESIS_EBM_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("THESIS_EBM_DEVICE", "cpu")
+    monkeypatch.setenv("THESIS_EBM_WORKERS", "1")
+    return dict(os.environ)
+
+
+@pytest.fixture
+def call(env):
+    "Run a command of the virtual environment: call('thesis-ebm', 'list') -> CompletedProcess with text output."
+    def run(program, *words, cwd=ROOT, extra=None, timeout=300):
+        return subprocess.run([str(BIN / program), *map(str, words)], env={**env, **(extra or {})}, cwd=cwd, text=True, capture_output=True, timeout=timeout)
+    return run
+
+
+@pytest.fixture
+def real_data(env) -> str:
+    "The folder with real data sets; the test is skipped where there is none."
+    if not (Path(REAL_DATA) / "mnist").is_dir() or not REAL_DATA:
+        pytest.skip("set THESIS_EBM_DATA to a folder with mnist/*-ubyte.gz to run the tests on real data")
+    return REAL_DATA

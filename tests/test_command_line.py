@@ -1,0 +1,110 @@
+"The command as a reader uses it."
+import json
+import shutil
+from pathlib import Path
+import pytest
+from conftest import ROOT
+
+FIG = ROOT / "nbs" / "03_ebgan" / "fig_3_4.ipynb"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    "A small checkout of its own, so that notebooks can be broken."
+    target = tmp_path / "checkout"
+    shutil.copytree(ROOT / "data" / "thesis", target / "data" / "thesis")
+    (target / "nbs" / "03_ebgan").mkdir(parents=True)
+    shutil.copy(ROOT / "settings.ini", target)
+    for name in ("fig_3_1", "tab_3_1"):
+        shutil.copy(ROOT / "nbs" / "03_ebgan" / f"{name}.ipynb", target / "nbs" / "03_ebgan")
+    return target
+
+
+def test_list_names_all_forty(call):
+    done = call("thesis-ebm", "list")
+    assert done.returncode == 0
+    rows = [line for line in done.stdout.splitlines() if line[:4] in ("fig-", "tab-")]
+    assert len(rows) == 40 and sum(r.startswith("tab-") for r in rows) == 17
+    assert all(len(r) > 60 for r in rows), "each with a caption"
+
+
+def test_run_then_fresh_then_report(call, tmp_path):
+    first = call("thesis-ebm", "run", "tab-3.1", "--profile", "smoke")
+    assert first.returncode == 0 and "made" in first.stdout, first.stderr
+    record = tmp_path / "figures" / "smoke" / "tab-3.1" / "record.json"
+    before = record.stat().st_mtime_ns
+    again = call("thesis-ebm", "run", "tab-3.1", "--profile", "smoke")
+    assert "fresh" in again.stdout and record.stat().st_mtime_ns == before
+    rows = {r["id"]: r["status"] for r in json.loads(call("thesis-ebm", "list", "--json").stdout)}
+    assert rows["tab-3.1"]["smoke"] == "fresh" and rows["tab-3.1"]["paper"] == "not built"
+    report = call("thesis-ebm", "report", "--profile", "smoke")
+    page = Path(report.stdout.strip())
+    assert page.is_file() and "tab-3.1" in page.read_text()
+    forced = call("thesis-ebm", "run", "tab-3.1", "--profile", "smoke", "--force", "--seed", "1")
+    assert forced.returncode == 0 and record.stat().st_mtime_ns != before
+    assert json.loads(record.read_text())["parameters"]["seed"] == 1
+    rows = {r["id"]: r["status"] for r in json.loads(call("thesis-ebm", "list", "--json").stdout)}
+    assert rows["tab-3.1"]["smoke"] == "stale", "made with another seed than the default"
+
+
+def test_a_failing_notebook_does_not_stop_the_others(call, checkout, tmp_path):
+    nb = json.loads((checkout / "nbs" / "03_ebgan" / "fig_3_1.ipynb").read_text())
+    nb["cells"][-1]["source"] = ["raise RuntimeError('the cell that fails')"]
+    (checkout / "nbs" / "03_ebgan" / "fig_3_1.ipynb").write_text(json.dumps(nb))
+    done = call("thesis-ebm", "reproduce", "--profile", "smoke", "--jobs", "2", cwd=checkout, extra={"THESIS_EBM_ROOT": str(checkout)})
+    executed = tmp_path / "figures" / "smoke" / "executed" / "fig-3.1.ipynb"
+    assert done.returncode == 1 and (tmp_path / "figures" / "smoke" / "tab-3.1" / "record.json").is_file()
+    assert "RuntimeError: the cell that fails" in done.stderr and str(executed) in done.stderr and executed.is_file()
+    assert not (tmp_path / "figures" / "smoke" / "fig-3.1").exists()
+    page = (tmp_path / "figures" / "smoke" / "report.html").read_text()
+    assert "the cell that fails" in page and "Report:" in done.stdout
+
+
+@pytest.mark.parametrize("words, message", [
+    (["-p", "profil", "smoke"], "Did you mean 'profile'?"), (["-p", "profile", "smok"], "Unknown profile 'smok'"), (["-p", "device", "gpu"], "Unknown device"),
+    (["-p", "profile", "smoke", "-y", "overrides: {step: 3}"], "Did you mean 'steps'?")])
+def test_papermill_itself_refuses_what_is_misspelt(call, tmp_path, words, message):
+    done = call("papermill", FIG, tmp_path / "out.ipynb", *words, "--no-progress-bar")
+    assert done.returncode != 0 and message in done.stderr, done.stderr[-500:]
+    assert not list(tmp_path.glob("figures/*/*/record.json"))
+
+
+@pytest.mark.parametrize("words, message", [
+    (["run", "fig-3.44"], "Did you mean 'fig-3.4'?"), (["run", "fig-3.4", "--profile", "qick"], "Did you mean 'quick'?"), (["run", "fig-7.4"], "no notebook yet"),
+    (["run", "fig-3.4", "--set", "steps"], "KEY=VALUE"), (["bench", "nothing"], "Unknown benchmark"), (["data", "check", "mnits"], "Did you mean 'mnist'?"),
+    (["promote", "fig-3.1", "--profile", "paper"], "not built")])
+def test_nonsense_is_one_sentence(call, words, message):
+    done = call("thesis-ebm", *words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_override_that_no_field_has_fails_the_notebook(call):
+    done = call("thesis-ebm", "run", "fig-3.4", "--profile", "smoke", "--set", "setps=3")
+    assert done.returncode == 1 and "Did you mean 'steps'?" in done.stderr
+
+
+def test_settings_from_file_and_environment(call, checkout):
+    ini = checkout / "settings.ini"
+    ini.write_text(ini.read_text().replace("workers = auto", "wrokers = 2"))
+    done = call("thesis-ebm", "list", cwd=checkout, extra={"THESIS_EBM_ROOT": str(checkout)})
+    assert done.returncode == 2 and "Did you mean 'workers'?" in done.stderr
+    done = call("thesis-ebm", "list", extra={"THESIS_EBM_DEVISE": "cpu"})
+    assert done.returncode == 2 and "THESIS_EBM_DEVICE" in done.stderr
+
+
+def test_doctor_and_bench_list(call):
+    done = call("thesis-ebm", "doctor")
+    assert done.returncode == 0 and "torch" in done.stdout and "mnist" in done.stdout and "GB free" in done.stdout, done.stdout + done.stderr
+    assert call("thesis-ebm", "bench").stdout.split()
+
+
+def test_compare_and_promoted_references(call):
+    "What is committed under figures/reference can be read, is small, and belongs to an artefact that has a notebook."
+    rows = {r["id"]: r for r in json.loads(call("thesis-ebm", "list", "--json").stdout)}
+    for record in (ROOT / "figures" / "reference").glob("*/*/record.json"):
+        kept = json.loads(record.read_text())
+        assert rows[kept["id"]]["notebook"] and kept["profile"] == record.parent.parent.name
+        assert sum(p.stat().st_size for p in record.parent.iterdir()) < 3_000_000
+        assert kept["parameters"]["seed"] == 0 and not kept["parameters"]["overrides"]
+    done = call("thesis-ebm", "compare", "tab-3.1", "--profile", "smoke")
+    assert done.returncode == 0 and "nothing to compare" in done.stdout

@@ -36,29 +36,33 @@ def plain_step(model, opt_D, opt_G, x, z) -> tuple[float, float]:
     L_G.backward(); opt_G.step()
     return L_D.item(), L_G.item()
 
-# %% ../../nbs/03_ebgan/05_bench.ipynb #4c6212e1
+# %% ../../nbs/03_ebgan/05_bench.ipynb #6d3e477b
+def _player(config, device, fused: bool):
+    "A model with its two optimisers."
+    torch.manual_seed(0)
+    model = build(config).to(device)
+    adam = (lambda p: optimiser("adam", p, config.lr, config.beta1)) if fused else (lambda p: torch.optim.Adam(p, config.lr, betas=(config.beta1, 0.999)))
+    return model, adam(model.D.parameters()), adam(model.G.parameters())
+
+def _digits_row(name: str, device, calls: int) -> dict:
+    c = PROFILES[name].config
+    x, z = torch.rand(c.batch, c.pixels, device=device) * 2 - 1, torch.randn(c.batch, c.nz, device=device)
+    plain, ours = _player(c, device, False), _player(c, device, True)
+    times = race(lambda: plain_step(*plain, x, z), lambda: adversarial_step(*ours, x, z), device, calls=calls)
+    return dict(step=name, device=device.type, **times, images_per_s=1e3 * c.batch / times["ours_ms"])
+
 def digits(device: str = "auto", profiles=("quick", "paper")) -> list[dict]:
     "The training step of Figure 3.9's model against the plain loop, at two sizes; images a second beside it."
-    device, rows = make_fabric(device).device, []
-    for name in profiles:
-        c = PROFILES[name].config
-        def player(fused):
-            torch.manual_seed(0)
-            model = build(c).to(device)
-            adam = (lambda p: optimiser("adam", p, c.lr, c.beta1)) if fused else (lambda p: torch.optim.Adam(p, c.lr, betas=(c.beta1, 0.999)))
-            return model, adam(model.D.parameters()), adam(model.G.parameters())
-        x, z = torch.rand(c.batch, c.pixels, device=device) * 2 - 1, torch.randn(c.batch, c.nz, device=device)
-        plain, ours = player(False), player(True)
-        times = race(lambda: plain_step(*plain, x, z), lambda: adversarial_step(*ours, x, z), device, calls=20 if name == "quick" else 3)
-        rows.append(dict(step=name, device=device.type, **times, images_per_s=1e3 * c.batch / times["ours_ms"]))
-    return rows
+    device = make_fabric(device).device
+    return [_digits_row(name, device, calls=3 if name == "paper" else 20) for name in profiles]
 
-# %% ../../nbs/03_ebgan/05_bench.ipynb #04502865
+# %% ../../nbs/03_ebgan/05_bench.ipynb #5cae578e
+def _forms_row(N: int, s: int, device, calls: int) -> dict:
+    S = torch.randn(N, s, device=device, requires_grad=True)
+    times = race(lambda: pulling_away_pairs(S).backward(), lambda: pulling_away(S).backward(), device, rounds=5, calls=calls)
+    return dict(N=N, s=s, device=device.type, **times)
+
 def pulling_away_forms(device: str = "auto", s: int = 256, sizes=(64, 512, 4096)) -> list[dict]:
     "Eq. (3.16) by pairs, O(N^2 s), against the smaller Gram matrix, O(N s min(N, s)), forward and backward."
-    device, rows = make_fabric(device).device, []
-    for N in sizes:
-        S = torch.randn(N, s, device=device, requires_grad=True)
-        calls = 20 if N < 1000 else 3
-        rows.append(dict(N=N, s=s, device=device.type, **race(lambda: pulling_away_pairs(S).backward(), lambda: pulling_away(S).backward(), device, rounds=5, calls=calls)))
-    return rows
+    device = make_fabric(device).device
+    return [_forms_row(N, s, device, calls=20 if N < 1000 else 3) for N in sizes]

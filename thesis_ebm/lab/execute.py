@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from . import fanout
-from .artifact import PARAMETERS, Artefact, artefact, read_record, registry, result_folder, status
+from .artifact import PARAMETERS, artefact, read_record, result_folder, status
 from .files import disk_error
-from .settings import check_profile, find_root, read_settings, unknown_name
+from .settings import check_profile, find_root, read_settings
 
 # %% ../../nbs/00_lab/08_execute.ipynb #3adda474
 @dataclass(frozen=True)

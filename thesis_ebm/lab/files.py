@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache

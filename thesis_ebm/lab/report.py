@@ -6,8 +6,8 @@ __all__ = ['STATUSES', 'CHAPTERS', 'Result', 'Entry', 'float_text', 'number_text
            'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'tally',
            'record_text', 'provenance_rows', 'environment', 'report_html']
 
-# %% ../../nbs/00_lab/07_report.ipynb #f4180a48
-import base64, json, math, numbers, os, re
+# %% ../../nbs/00_lab/07_report.ipynb #4c8244ee
+import base64, json, math, numbers, re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from .files import code_modules, disk_error, plain, sha256_file, sha256_source, sha256_value, whole_file, write_json, write_text
+from .files import code_modules, disk_error, sha256_file, sha256_source, sha256_value, whole_file, write_json
 from .settings import check_profile, read_settings, unknown_name
 
 # %% ../../nbs/00_lab/02_run.ipynb #d8f720da

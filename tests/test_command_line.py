@@ -108,3 +108,14 @@ def test_compare_and_promoted_references(call):
         assert kept["parameters"]["seed"] == 0 and not kept["parameters"]["overrides"]
     done = call("thesis-ebm", "compare", "tab-3.1", "--profile", "smoke")
     assert done.returncode == 0 and "nothing to compare" in done.stdout
+
+
+def test_plan_of_the_paper_needs_no_gpu(call):
+    rows = {r["model"]: r for r in json.loads(call("thesis-ebm", "plan", "--profile", "paper", "--json").stdout)}
+    assert rows["fig-3.9 ebgan"]["parameters"] > 10e6 and rows["fig-3.9 ebgan"]["models"] == 40 and rows["fig-3.9 ebgan"]["total_pflop"] > 0
+
+
+def test_the_readme_example_runs(call):
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = call("python", "-c", code + "\nassert all(v.isfinite() for v in losses.values()) and t == 99")
+    assert done.returncode == 0, done.stderr

@@ -200,3 +200,19 @@ def test_a_click_on_a_picture_enlarges_it(browser, page):
     assert browser.execute_script(width) > 2 * before
     content, window = browser.execute_script(WIDTHS)
     assert content <= window
+
+
+def test_the_page_that_the_command_writes(browser, call):
+    "Two real artefacts, run and reported by `thesis-ebm`; the page reads well and loads nothing."
+    assert call("thesis-ebm", "run", "fig-3.1", "tab-3.1", "--profile", "smoke").returncode == 0
+    path = call("thesis-ebm", "report", "--profile", "smoke").stdout.strip()
+    for log in ("browser", "performance"): browser.get_log(log)
+    for width in (400, 1400):
+        show(browser, Path(path).as_uri(), width)
+        content, window = browser.execute_script(WIDTHS)
+        assert content <= window and browser.execute_script(OUTSIDE) == []
+    events = [json.loads(row["message"])["message"] for row in browser.get_log("performance")]
+    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith("data:")} == {Path(path).as_uri()} and browser.get_log("browser") == []
+    text = browser.execute_script("return document.body.innerText")
+    assert all(id in text for id in ("fig-3.1", "tab-3.1", "fig-7.4", "erratum-3.27-direction")) and "512" in text

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['cmd_list', 'parse_settings', 'cmd_run', 'summary', 'cmd_reproduce', 'read_csv', 'gather', 'build_report',
-           'cmd_report', 'number_text', 'cmd_compare', 'cmd_promote', 'cmd_data', 'benches', 'cmd_bench', 'cmd_doctor',
-           'parser', 'main']
+           'cmd_report', 'number_text', 'cmd_compare', 'cmd_promote', 'cmd_data', 'benches', 'cmd_bench', 'print_rows',
+           'cmd_plan', 'cmd_doctor', 'parser', 'main']
 
 # %% ../../nbs/00_lab/09_cli.ipynb #b4b6df16
 import argparse
@@ -157,7 +157,19 @@ def cmd_bench(args) -> int:
     if args.name not in known: raise ValueError(unknown_name("benchmark", args.name, sorted(known)))
     rows = known[args.name].load()(device=args.device)
     if args.json: print(json.dumps(dict(bench=args.name, machine=cpu_name(), versions=versions(), rows=rows), indent=1)); return 0
+    print_rows(rows)
+    return 0
+
+def print_rows(rows: list[dict]) -> None:
+    "Rows as lines of names and values."
     for r in rows: print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in r.items()))
+
+def cmd_plan(args) -> int:
+    "What a profile costs, counted on the meta device: models, steps, operations, memory."
+    from thesis_ebm.lab.plan import plans
+    rows = [row for name in sorted(plans()) for row in plans()[name].load()(args.profile)]
+    if args.json: print(json.dumps(rows, indent=1)); return 0
+    print_rows(rows)
     return 0
 
 # %% ../../nbs/00_lab/09_cli.ipynb #7aa9474c
@@ -215,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("action", choices=("list", "get", "check")); data.add_argument("names", nargs="*", metavar="NAME")
     bench = command("bench", cmd_bench, "speed against the plain loop", device=True, json=True)
     bench.add_argument("name", nargs="?", metavar="NAME")
+    command("plan", cmd_plan, "what a profile costs", profile=True, json=True)
     command("doctor", cmd_doctor, "versions, device, disk, data")
     return p
 

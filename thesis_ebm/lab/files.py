@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['DiskError', 'disk_error', 'whole_file', 'write_text', 'write_json', 'plain', 'whole_folder', 'sha256_file',
-           'sha256_value', 'sha256_source', 'package_imports', 'code_modules']
+           'sha256_value', 'sha256_source', 'package_imports', 'code_modules', 'code_of']
 
 # %% ../../nbs/00_lab/01_files.ipynb #e5f35f14
 import ast
@@ -110,16 +110,21 @@ def sha256_source(source: str # Python source
     "sha256 of the syntax tree of Python source, blind to comments, layout and docstrings."
     return hashlib.sha256(ast.dump(_strip_docstrings(ast.parse(source))).encode()).hexdigest()
 
-# %% ../../nbs/00_lab/01_files.ipynb #41e3bca2
+# %% ../../nbs/00_lab/01_files.ipynb #1742df67
+def _import_base(node: ast.ImportFrom, module: str) -> str:
+    "The absolute name of the module that `from ... import` names, inside `module`."
+    if not node.level: return node.module or ""
+    return ".".join(module.split(".")[:-node.level] + ([node.module] if node.module else []))
+
 def package_imports(source: str, # Python source
                     module: str = "", # the dotted name of the module it is, for relative imports
                    ) -> set[str]: # dotted names inside thesis_ebm
     "The modules of this package that a piece of source imports, anywhere in it."
-    found, parent = set(), module.split(".")[:-1]
+    found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import): names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(parent[:len(parent) - node.level + 1] + ([node.module] if node.module else [])) if node.level else node.module
+            base = _import_base(node, module)
             names = [base] + [f"{base}.{a.name}" for a in node.names]
         else: continue
         found |= {n for n in names if n.startswith("thesis_ebm.")}
@@ -131,16 +136,49 @@ def _module_file(name: str) -> Path | None:
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 def code_modules(source: str, # Python source, e.g. the code cells of a notebook
-                 skip: tuple[str, ...] = (), # modules not to count, nor to follow
-                 module: str = "",
                 ) -> dict[str, str]: # dotted name -> sha256 of its syntax tree
     "Every module of this package that `source` needs, directly or not, with its hash."
-    found, todo = {}, package_imports(source, module)
+    found, todo = {}, package_imports(source)
     while todo:
         name = todo.pop()
         path = _module_file(name)
-        if path is None or name in found or name in skip: continue
+        if path is None or name in found: continue
         text = path.read_text()
         found[name] = sha256_source(text)
         todo |= package_imports(text, name)
+    return found
+
+# %% ../../nbs/00_lab/01_files.ipynb #3984b11a
+@lru_cache(maxsize=None)
+def _definitions(module: str) -> dict:
+    "Top-level name -> its syntax tree, or (module, name) when it is imported from this package; statements that name nothing stand under ''."
+    path, found = _module_file(module), {}
+    for node in _strip_docstrings(ast.parse(path.read_text())).body:
+        if isinstance(node, ast.ImportFrom):
+            base = _import_base(node, module)
+            found |= {a.asname or a.name: (base, a.name) for a in node.names if base.startswith("thesis_ebm")}
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): found[node.name] = node
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            for t in getattr(node, "targets", None) or [node.target]: found |= {n.id: node for n in ast.walk(t) if isinstance(n, ast.Name)}
+        elif not isinstance(node, ast.Import): found[""] = ast.Module([*getattr(found.get(""), "body", []), node], [])
+    return found
+
+# %% ../../nbs/00_lab/01_files.ipynb #7341bf6d
+def code_of(module: str, # dotted name inside this package
+            name: str, # a top-level definition of it
+            skip: tuple[str, ...] = (), # modules that cannot change a result
+           ) -> dict[str, str]: # "module:name" -> sha256 of its syntax tree
+    "The definitions of this package that a function needs, directly or not; a module that is used as a whole counts as a whole."
+    found, todo = {}, {(module, name)}
+    while todo:
+        where, what = todo.pop()
+        if where in skip or f"{where}:{what}" in found: continue
+        if _module_file(f"{where}.{what}"): where, what = f"{where}.{what}", "*"
+        if where in skip or _module_file(where) is None: continue
+        known = _definitions(where)
+        node = ast.Module([v for v in known.values() if isinstance(v, ast.AST)], []) if what == "*" else known.get(what)
+        if isinstance(node, tuple): todo.add(node); continue
+        if node is None: continue
+        found[f"{where}:{what}"] = hashlib.sha256(ast.dump(node).encode()).hexdigest()
+        todo |= {(where, n.id) for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in known} | ({(where, "")} if "" in known else set())
     return found

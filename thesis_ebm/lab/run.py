@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from .files import code_modules, disk_error, sha256_file, sha256_source, sha256_value, whole_file, write_json
+from .files import code_of, disk_error, sha256_file, sha256_source, sha256_value, whole_file, write_json
 from .settings import check_profile, read_settings, unknown_name
 
 # %% ../../nbs/00_lab/02_run.ipynb #d8f720da
@@ -150,9 +150,9 @@ class Result:
 PLUMBING = tuple(f"thesis_ebm.lab.{m}" for m in ("settings", "files", "run", "fanout", "artifact", "claims", "report", "plan", "bench", "cli"))
 
 def experiment_code(experiment) -> dict[str, str]:
-    "module -> hash of the code that an experiment depends on; for a function of a notebook, of its own source."
+    "definition -> hash, for all the code that an experiment depends on; for a function of a notebook, of its own source."
     module = experiment.__module__
-    if module.startswith("thesis_ebm."): return code_modules(f"import {module}", skip=PLUMBING)
+    if module.startswith("thesis_ebm."): return code_of(module, experiment.__name__, PLUMBING)
     return {experiment.__name__: sha256_source(inspect.getsource(experiment))}
 
 def run_key(experiment, config, data, seed: int) -> str:

@@ -14,7 +14,7 @@ TRAIN = """
 import sys
 from dataclasses import replace
 from thesis_ebm.ebgan.digits import PROFILES, Job, digits
-c = replace(PROFILES["smoke"].config, model="ebgan-pt", dropoutD=True, steps={steps}, **{extra})
+c = replace(PROFILES["smoke"].config, **(dict(model="ebgan-pt", dropoutD=True, steps={steps}) | {extra}))
 r = digits(Job(c, 0, "smoke", "cpu"))
 print(r.folder)
 """

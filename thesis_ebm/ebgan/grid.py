@@ -7,8 +7,9 @@ __all__ = ['GRID', 'size', 'configurations']
 import math
 from itertools import product
 
-# %% ../../nbs/03_ebgan/04_grid.ipynb #a548f235
-_SHARED = dict(nLayerG=[2, 3, 4, 5], nLayerD=[2, 3, 4, 5], sizeG=[400, 800, 1600, 3200], sizeD=[128, 256, 512, 1024], dropoutD=[True, False])
+# %% ../../nbs/03_ebgan/04_grid.ipynb #64b64b5d
+_SHARED = dict(nLayerG=[2, 3, 4, 5], nLayerD=[2, 3, 4, 5],
+               sizeG=[400, 800, 1600, 3200], sizeD=[128, 256, 512, 1024], dropoutD=[True, False])
 GRID = dict(ebgan=_SHARED | dict(optimD=["adam"], optimG=["adam"], lr=[0.001]),
             gan=_SHARED | dict(optimD=["adam", "sgd"], optimG=["adam", "sgd"], lr=[0.01, 0.001, 0.0001]))
 

@@ -70,7 +70,8 @@ def pulling_away_pairs(S: torch.Tensor, # codes, one a row, (N, s), N >= 2
 def pulling_away(S: torch.Tensor, # codes, one a row, (N, s), N >= 2
                 ) -> torch.Tensor: # scalar in [0, 1]
     "Mean squared cosine over pairs, by the smaller Gram matrix: O(N s min(N, s)); ValueError for N < 2, Eq. (3.16)."
-    if S.ndim != 2 or len(S) < 2: raise ValueError(f"The pulling-away term compares at least two codes in a matrix (N, s), not {tuple(S.shape)}.")
+    if S.ndim != 2 or len(S) < 2:
+        raise ValueError(f"The pulling-away term compares at least two codes in a matrix (N, s), not {tuple(S.shape)}.")
     N, U = len(S), F.normalize(S, dim=1)
     gram = U.T @ U if N > U.shape[1] else U @ U.T
     return (gram.square().sum() - U.square().sum(1).square().sum()) / (N * (N - 1))
@@ -138,9 +139,13 @@ def adversarial_step(model, # EBGAN or GAN
     "One step of D on (3.1), then one of G on (3.2)."
     fake = model.G(z)
     losses = model.D_losses(x, fake.detach())
-    opt_D.zero_grad(); backward(losses["loss_D"]); opt_D.step()
+    opt_D.zero_grad()
+    backward(losses["loss_D"])
+    opt_D.step()
     model.D.requires_grad_(False)
     losses |= model.G_losses(fake)
-    opt_G.zero_grad(); backward(losses["loss_G"]); opt_G.step()
+    opt_G.zero_grad()
+    backward(losses["loss_G"])
+    opt_G.step()
     model.D.requires_grad_(True)
     return {k: v.detach() for k, v in losses.items()}

@@ -139,7 +139,8 @@ def injected_names() -> set[str]:
     "The names that papermill's injected cell assigns in this kernel; none outside a kernel."
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     cells = [c for c in (shell.user_ns.get("In", []) if shell else []) if c.lstrip().startswith("# Parameters")]
-    return {t.id for c in cells for node in ast.parse(c).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+    return {t.id for c in cells for node in ast.parse(c).body if isinstance(node, ast.Assign)
+            for t in node.targets if isinstance(t, ast.Name)}
 
 def start(id: str, # of the artefact that the notebook makes
           profile: str, seed: int, device: str, out: str, overrides: dict, # the notebook's parameters
@@ -158,8 +159,9 @@ def start(id: str, # of the artefact that the notebook makes
 def plot_style() -> None:
     "One look for all figures, and SVG files that do not differ from one run to the next."
     import matplotlib as mpl
-    mpl.rcParams.update({"figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
-                         "axes.spines.right": False, "svg.hashsalt": "thesis-ebm", "svg.fonttype": "path", "image.interpolation": "nearest"})
+    mpl.rcParams.update({"figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9, "axes.titlesize": 10,
+                         "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "thesis-ebm", "svg.fonttype": "path",
+                         "image.interpolation": "nearest"})
 
 # %% ../../nbs/00_lab/06_artifact.ipynb #89093b87
 def git_state(root: Path) -> dict:
@@ -167,7 +169,8 @@ def git_state(root: Path) -> dict:
     git = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
     try: commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except OSError: return dict(commit=None, dirty=None)
-    return dict(commit=commit.stdout.strip(), dirty=bool(changes.stdout.strip())) if commit.returncode == 0 else dict(commit=None, dirty=None)
+    return (dict(commit=commit.stdout.strip(), dirty=bool(changes.stdout.strip())) if commit.returncode == 0
+            else dict(commit=None, dirty=None))
 
 def full_caption(a: Artefact, data: list[dict]) -> str:
     "The caption with the data that was really used; a stand-in is called one."
@@ -191,7 +194,8 @@ def save_artifact(session: Session,
                   seeds=(0,), config=None, # what was trained
                  ) -> Path: # the folder
     "Write figure, table and record; all of them or none. ValueError when there is neither figure nor table."
-    if figure is None and table is None: raise ValueError(f"{session.artefact.id}: save_artifact was given neither a figure nor a table.")
+    if figure is None and table is None:
+        raise ValueError(f"{session.artefact.id}: save_artifact was given neither a figure nor a table.")
     from filelock import FileLock
     try: session.folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(session.folder, e) from None
@@ -204,22 +208,23 @@ def save_artifact(session: Session,
             table.to_csv(new / "table.csv", index=False)
             write_text(new / "table.md", table.to_markdown(index=False) + "\n")
         write_json(new / "record.json", _finite(dict(
-            id=a.id, kind=a.kind, profile=session.profile, parameters=dict(profile=session.profile, seed=session.seed, device=session.device, overrides=session.overrides),
+            id=a.id, kind=a.kind, profile=session.profile,
+            parameters=dict(profile=session.profile, seed=session.seed, device=session.device, overrides=session.overrides),
             caption=full_caption(a, sources), seeds=list(seeds), config=json.loads(json.dumps(config, default=_as_dict)),
             **provenance(session, a, runs), data=sources, runs=[r.summary for r in runs], numbers=list(numbers), claims=list(claims),
             files={p.name: sha256_file(p) for p in sorted(new.iterdir())})))
     return session.folder
 
+# %% ../../nbs/00_lab/06_artifact.ipynb #ee2fef77
 def _as_dict(config): return {k: v for k, v in vars(config).items()}
 
-# %% ../../nbs/00_lab/06_artifact.ipynb #02c757b4
 def provenance(session: Session, a: Artefact, runs) -> dict:
     "Who made a result: code, versions, device, time, memory."
     import resource
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     devices = {r.record["device"] for r in runs} or {f"cpu ({cpu_name()})"}
-    return dict(git=git_state(find_root()), package=__version__, hashes=code_hashes(a.notebook), versions=versions(), device=", ".join(sorted(devices)),
-                precision=read_settings().precision, wall_s=round(time.monotonic() - session.begun, 2),
+    return dict(git=git_state(find_root()), package=__version__, hashes=code_hashes(a.notebook), versions=versions(),
+                device=", ".join(sorted(devices)), precision=read_settings().precision, wall_s=round(time.monotonic() - session.begun, 2),
                 training_s=round(sum(r.record["wall_s"] for r in runs), 2), peak_memory_mb=round(max(peak_memory_mb(), children), 1),
                 executed=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
 
@@ -230,20 +235,25 @@ def compare(id: str, profile: str) -> list[dict]:
     if here is None or there is None: return []
     same = {(d["name"], d["sha256"], d["n"]) for d in here["data"]} == {(d["name"], d["sha256"], d["n"]) for d in there["data"]}
     numbers = {n["name"]: n for n in there["numbers"]}
-    rows = [dict(name=n["name"], reference=numbers[n["name"]], here=n, verdict=agree(n, numbers[n["name"]]) if same or n["exact"] else "other data")
+    rows = [dict(name=n["name"], reference=numbers[n["name"]], here=n,
+                 verdict=agree(n, numbers[n["name"]]) if same or n["exact"] else "other data")
             for n in here["numbers"] if n["name"] in numbers]
     verdicts = {c["id"]: c["verdict"] for c in there["claims"]}
-    return rows + [dict(name=f"claim {c['id']}", reference=verdicts[c["id"]], here=c["verdict"], verdict="agrees" if c["verdict"] == verdicts[c["id"]] else "differs")
+    return rows + [dict(name=f"claim {c['id']}", reference=verdicts[c["id"]], here=c["verdict"],
+                        verdict="agrees" if c["verdict"] == verdicts[c["id"]] else "differs")
                    for c in here["claims"] if c["id"] in verdicts]
 
 # %% ../../nbs/00_lab/06_artifact.ipynb #4b0a89e6
 def promote(id: str, profile: str, limit_mb: float = 3.0) -> Path:
     "Copy a result to figures/reference; ValueError when it is not fresh or too large."
     now = status(artefact(id), profile)
-    if now.state != "fresh": raise ValueError(f"{id} is {now.state} at profile {profile} ({now.reason or 'no result'}): run `thesis-ebm run {id} --profile {profile}` first.")
+    if now.state != "fresh":
+        raise ValueError(f"{id} is {now.state} at profile {profile} ({now.reason or 'no result'}): "
+                         f"run `thesis-ebm run {id} --profile {profile}` first.")
     source, target = result_folder(id, profile), result_folder(id, profile, reference=True)
     size = sum(p.stat().st_size for p in source.iterdir()) / 2**20
-    if size > limit_mb: raise ValueError(f"{id} is {size:.1f} MB, more than the {limit_mb} MB that a reference may have: make its figure smaller.")
+    if size > limit_mb:
+        raise ValueError(f"{id} is {size:.1f} MB, more than the {limit_mb} MB that a reference may have: make its figure smaller.")
     with whole_folder(target) as new:
         for p in source.iterdir(): shutil.copy2(p, new / p.name)
     return target

@@ -20,7 +20,8 @@ class Claim:
 
     def __post_init__(self):
         if not _EXPECTS.fullmatch(self.expects):
-            raise ValueError(f"Claim {self.id!r} expects {self.expects!r}: write a relation and a number, like '> 0', '<= 1' or '= 10 +- 0.5'.")
+            raise ValueError(f"Claim {self.id!r} expects {self.expects!r}: "
+                             "write a relation and a number, like '> 0', '<= 1' or '= 10 +- 0.5'.")
 
 _EXPECTS = re.compile(r"(<=|>=|<|>|=) (-?[\d.]+(?:e-?\d+)?)(?: \+- ([\d.]+(?:e-?\d+)?))?")
 

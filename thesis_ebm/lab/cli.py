@@ -24,9 +24,12 @@ from .settings import DEVICES, PROFILES, check_profile, find_root, read_settings
 # %% ../../nbs/00_lab/09_cli.ipynb #bf840e9c
 def cmd_list(args) -> int:
     "Every artefact: id, chapter, status at each profile, caption."
-    rows = [dict(id=a.id, chapter=a.chapter, section=a.section, title=a.title, caption=a.caption, notebook=a.notebook.name if a.notebook else None,
-                 status={p: status(a, p).state for p in PROFILES}) for a in registry().values()]
-    if args.json: print(json.dumps(rows, indent=1, ensure_ascii=False)); return 0
+    rows = [dict(id=a.id, chapter=a.chapter, section=a.section, title=a.title, caption=a.caption,
+                 notebook=a.notebook.name if a.notebook else None, status={p: status(a, p).state for p in PROFILES})
+            for a in registry().values()]
+    if args.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
     print(f"{'id':8} {'ch':>2}  " + "  ".join(f"{p:9}" for p in PROFILES) + "  caption")
     for r in rows: print(f"{r['id']:8} {r['chapter']:>2}  " + "  ".join(f"{r['status'][p]:9}" for p in PROFILES) + f"  {r['caption']}")
     made = sum(r["notebook"] is not None for r in rows)
@@ -47,7 +50,8 @@ def parse_settings(pairs: list[str]) -> dict:
 def cmd_run(args) -> int:
     "Regenerate artefacts; 1 when a notebook failed."
     from thesis_ebm.lab.execute import run_artefacts
-    outcomes = run_artefacts(args.ids, args.profile, args.seed, args.device, parse_settings(args.set), args.jobs, args.force, say=lambda s: print(s, flush=True))
+    outcomes = run_artefacts(args.ids, args.profile, args.seed, args.device, parse_settings(args.set), args.jobs, args.force,
+                             say=lambda s: print(s, flush=True))
     return summary(outcomes)
 
 def summary(outcomes) -> int:
@@ -84,18 +88,22 @@ def gather(profile: str, failed: dict) -> list:
     entries = []
     for a in registry().values():
         now, executed = status(a, profile), executed_path(a.id, profile)
-        entries.append(Entry(a.id, a.kind, a.chapter, a.section, a.title, a.caption, a.thesis_picture, "failed" if a.id in failed else now.state, now.reason,
-                             read_csv(thesis_csv(a.id)), result(result_folder(a.id, profile, reference=True)), result(result_folder(a.id, profile)),
-                             failed[a.id].error if a.id in failed else "", f"executed/{a.id}.ipynb" if executed.is_file() else "", compare(a.id, profile)))
+        entries.append(Entry(a.id, a.kind, a.chapter, a.section, a.title, a.caption, a.thesis_picture,
+                             "failed" if a.id in failed else now.state, now.reason, read_csv(thesis_csv(a.id)),
+                             result(result_folder(a.id, profile, reference=True)), result(result_folder(a.id, profile)),
+                             failed[a.id].error if a.id in failed else "",
+                             f"executed/{a.id}.ipynb" if executed.is_file() else "", compare(a.id, profile)))
     return entries
 
 # %% ../../nbs/00_lab/09_cli.ipynb #9efadf29
 def build_report(profile: str, failed: dict | None = None) -> Path:
     "Write figures/<profile>/report.html and return its path."
     from thesis_ebm.lab.report import report_html
-    made = dict(package=__version__, git=git_state(find_root()), device=f"cpu ({cpu_name()})", date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
+    made = dict(package=__version__, git=git_state(find_root()), device=f"cpu ({cpu_name()})",
+                date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
     errata = read_csv(find_root() / "data" / "thesis" / "errata.csv") or []
-    return write_text(read_settings().figures / check_profile(profile) / "report.html", report_html(profile, gather(profile, failed or {}), errata, made))
+    return write_text(read_settings().figures / check_profile(profile) / "report.html",
+                      report_html(profile, gather(profile, failed or {}), errata, made))
 
 def cmd_report(args) -> int:
     "The report of a profile from what there is."
@@ -112,10 +120,14 @@ def number_text(n) -> str:
 def cmd_compare(args) -> int:
     "Each number here beside the reference's."
     results = {a.id: compare(a.id, args.profile) for a in (map(artefact, args.ids) if args.ids else registry().values())}
-    if args.json: print(json.dumps(results, indent=1)); return 0
+    if args.json:
+        print(json.dumps(results, indent=1))
+        return 0
     for id, rows in results.items():
-        if not rows and args.ids: print(f"{id}: nothing to compare at profile {args.profile}: a result here and a reference are both needed.")
-        for r in rows: print(f"{id:8} {r['verdict']:14} {r['name']}: here {number_text(r['here'])}, reference {number_text(r['reference'])}")
+        if not rows and args.ids:
+            print(f"{id}: nothing to compare at profile {args.profile}: a result here and a reference are both needed.")
+        for r in rows:
+            print(f"{id:8} {r['verdict']:14} {r['name']}: here {number_text(r['here'])}, reference {number_text(r['reference'])}")
     rows = [r for rs in results.values() for r in rs]
     print(f"\n{sum(r['verdict'] == 'agrees' for r in rows)} of {len(rows)} agree with the reference within the noise of seeds.")
     return 0
@@ -153,10 +165,14 @@ def benches() -> dict:
 def cmd_bench(args) -> int:
     "Run one benchmark, or list them."
     known = benches()
-    if args.name is None: print("\n".join(sorted(known))); return 0
+    if args.name is None:
+        print("\n".join(sorted(known)))
+        return 0
     if args.name not in known: raise ValueError(unknown_name("benchmark", args.name, sorted(known)))
     rows = known[args.name].load()(device=args.device)
-    if args.json: print(json.dumps(dict(bench=args.name, machine=cpu_name(), versions=versions(), rows=rows), indent=1)); return 0
+    if args.json:
+        print(json.dumps(dict(bench=args.name, machine=cpu_name(), versions=versions(), rows=rows), indent=1))
+        return 0
     print_rows(rows)
     return 0
 
@@ -164,11 +180,14 @@ def print_rows(rows: list[dict]) -> None:
     "Rows as lines of names and values."
     for r in rows: print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in r.items()))
 
+# %% ../../nbs/00_lab/09_cli.ipynb #9796989b
 def cmd_plan(args) -> int:
     "What a profile costs, counted on the meta device: models, steps, operations, memory."
     from thesis_ebm.lab.plan import plans
     rows = [row for name in sorted(plans()) for row in plans()[name].load()(args.profile)]
-    if args.json: print(json.dumps(rows, indent=1)); return 0
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
     print_rows(rows)
     return 0
 
@@ -183,7 +202,9 @@ def cmd_doctor(args) -> int:
     if settings.device == "cuda" and not gpus: trouble.append("settings.ini asks for cuda, but torch finds no GPU")
     for key in ("runs", "figures"):
         folder = getattr(settings, key)
-        try: free = _writable(folder); print(f"{key:18} {folder}  {free:.1f} GB free")
+        try:
+            free = _writable(folder)
+            print(f"{key:18} {folder}  {free:.1f} GB free")
         except OSError as e: trouble.append(str(e))
         else: trouble += [f"only {free:.1f} GB free in {folder}"] if free < 1 else []
     for name in DATASETS:
@@ -193,6 +214,7 @@ def cmd_doctor(args) -> int:
     print("All is well." if not trouble else f"{len(trouble)} thing(s) to mend.")
     return int(bool(trouble))
 
+# %% ../../nbs/00_lab/09_cli.ipynb #93c2b351
 def _writable(folder: Path) -> float:
     "GB free in a folder that can be written to; DiskError otherwise."
     probe = write_json(folder / ".doctor.json", {})
@@ -224,7 +246,8 @@ def parser() -> argparse.ArgumentParser:
     command("compare", cmd_compare, "this machine against the reference", profile=True, ids="*", json=True)
     command("promote", cmd_promote, "make results here the reference", profile=True, ids="+")
     data = command("data", cmd_data, "data sets")
-    data.add_argument("action", choices=("list", "get", "check")); data.add_argument("names", nargs="*", metavar="NAME")
+    data.add_argument("action", choices=("list", "get", "check"))
+    data.add_argument("names", nargs="*", metavar="NAME")
     bench = command("bench", cmd_bench, "speed against the plain loop", device=True, json=True)
     bench.add_argument("name", nargs="?", metavar="NAME")
     command("plan", cmd_plan, "what a profile costs", profile=True, json=True)

@@ -46,7 +46,8 @@ def declared_parameters(notebook: Path) -> set[str]:
     import papermill
     names = set(papermill.inspect_notebook(str(notebook)))
     if names != set(PARAMETERS):
-        raise ValueError(f"{notebook.name} declares the parameters {sorted(names)}: an artefact notebook has a cell tagged `parameters` with {', '.join(PARAMETERS)}.")
+        raise ValueError(f"{notebook.name} declares the parameters {sorted(names)}: "
+                         f"an artefact notebook has a cell tagged `parameters` with {', '.join(PARAMETERS)}.")
     return names
 
 def execute(job: Job) -> Outcome:
@@ -60,6 +61,7 @@ def execute(job: Job) -> Outcome:
         if not job.force and status(artefact(job.id), job.profile, parameters).state == "fresh": return Outcome(job.id, "fresh")
         return _execute(job, target)
 
+# %% ../../nbs/00_lab/08_execute.ipynb #1ce2deef
 def _execute(job: Job, target: Path) -> Outcome:
     begun, error = time.monotonic(), ""
     try:
@@ -68,7 +70,9 @@ def _execute(job: Job, target: Path) -> Outcome:
         declared_parameters(a.notebook)
         _papermill(a.notebook, target, dict(profile=job.profile, seed=job.seed, device=job.device, out="", overrides=job.overrides))
         made = status(a, job.profile, dict(seed=job.seed, overrides=job.overrides))
-        if made.state != "fresh": error = f"the notebook ran to its end but its result is {made.state} ({made.reason or 'no record'}): does it call save_artifact?"
+        if made.state != "fresh":
+            error = (f"the notebook ran to its end but its result is {made.state} ({made.reason or 'no record'}): "
+                     "does it call save_artifact?")
     except Exception as e: error = cell_error(e)
     return Outcome(job.id, "failed" if error else "made", time.monotonic() - begun, error, target)
 
@@ -94,6 +98,7 @@ def cost(id: str, profile: str) -> float:
     record = read_record(result_folder(id, profile, reference=True)) or {}
     return record.get("wall_s", 0.0) + record.get("training_s", 0.0) if record else 60.0
 
+# %% ../../nbs/00_lab/08_execute.ipynb #31f3b070
 def run_artefacts(ids: list[str], # of artefacts that have a notebook
                   profile: str = "quick", seed: int = 0, device: str = "auto", overrides: dict | None = None,
                   jobs: int = 1, # notebooks side by side
@@ -111,7 +116,8 @@ def run_artefacts(ids: list[str], # of artefacts that have a notebook
     work = [Job(id, profile, seed, device, overrides or {}, share, force) for id in sorted(todo, key=lambda id: cost(id, profile))]
     outcomes = []
     for o in fanout.stream(execute, work, workers=jobs):
-        outcomes.append(o); say(line(o, profile))
+        outcomes.append(o)
+        say(line(o, profile))
     return [Outcome(id, "fresh") for id in fresh] + outcomes
 
 def line(o: Outcome, profile: str) -> str:

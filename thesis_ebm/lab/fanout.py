@@ -34,7 +34,8 @@ class FanOutError(RuntimeError):
 
 def _outcome(call):
     try: return call(), None
-    except BrokenProcessPool: return None, RuntimeError("a worker process was killed (out of memory?); what it had saved is resumed by the same command")
+    except BrokenProcessPool:
+        return None, RuntimeError("a worker process was killed (out of memory?); what it had saved is resumed by the same command")
     except Exception as e: return None, e
 
 # %% ../../nbs/00_lab/04_fanout.ipynb #c07f2e9b
@@ -55,6 +56,7 @@ def _travels(function, configs) -> bool:
     "Whether another process could import what it is sent: nothing that was defined in a notebook or at a prompt."
     return b"__main__" not in pickle.dumps((function, configs))
 
+# %% ../../nbs/00_lab/04_fanout.ipynb #db858a53
 def _numbered(function, numbered): return numbered[0], function(numbered[1])
 
 def map(function, configs, workers: int | None = None,

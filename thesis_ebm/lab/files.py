@@ -101,7 +101,8 @@ def sha256_value(value) -> str:
 # %% ../../nbs/00_lab/01_files.ipynb #087eca23
 def _strip_docstrings(tree):
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+        if (isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                and ast.get_docstring(node, clean=False) is not None):
             node.body = node.body[1:]
     return tree
 
@@ -151,7 +152,8 @@ def code_modules(source: str, # Python source, e.g. the code cells of a notebook
 # %% ../../nbs/00_lab/01_files.ipynb #3984b11a
 @lru_cache(maxsize=None)
 def _definitions(module: str) -> dict:
-    "Top-level name -> its syntax tree, or (module, name) when it is imported from this package; statements that name nothing stand under ''."
+    ("Top-level name -> its syntax tree, or (module, name) when it is imported from this package; "
+     "statements that name nothing stand under ''.")
     path, found = _module_file(module), {}
     for node in _strip_docstrings(ast.parse(path.read_text())).body:
         if isinstance(node, ast.ImportFrom):
@@ -177,8 +179,11 @@ def code_of(module: str, # dotted name inside this package
         if where in skip or _module_file(where) is None: continue
         known = _definitions(where)
         node = ast.Module([v for v in known.values() if isinstance(v, ast.AST)], []) if what == "*" else known.get(what)
-        if isinstance(node, tuple): todo.add(node); continue
+        if isinstance(node, tuple):
+            todo.add(node)
+            continue
         if node is None: continue
         found[f"{where}:{what}"] = hashlib.sha256(ast.dump(node).encode()).hexdigest()
-        todo |= {(where, n.id) for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in known} | ({(where, "")} if "" in known else set())
+        todo |= ({(where, n.id) for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in known}
+                 | ({(where, "")} if "" in known else set()))
     return found

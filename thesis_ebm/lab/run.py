@@ -41,8 +41,9 @@ def _as_type(name, value, old):
         raise ValueError(f"Setting {name!r} takes a {type(old).__name__} such as {old!r}, not {value!r}.")
     return parsed
 
-# %% ../../nbs/00_lab/02_run.ipynb #1e00d6de
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "lightning-fabric", "safetensors", "mlxtend")
+# %% ../../nbs/00_lab/02_run.ipynb #24fad6c2
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "papermill",
+            "lightning-fabric", "safetensors", "mlxtend")
 
 def versions() -> dict[str, str]:
     "Versions of Python and of the packages that can change a result; absent ones are left out."
@@ -114,9 +115,11 @@ def read_log(path: Path) -> list[dict]:
 class Diverged(RuntimeError):
     "Training met a loss that is not finite. `step` says where; the last good checkpoint stays in the run's folder."
     def __init__(self, step: int, last_good: int | None = None):
-        super().__init__(f"The loss was not finite at step {step}; last good checkpoint: {'none' if last_good is None else f'step {last_good}'}.")
+        super().__init__(f"The loss was not finite at step {step}; "
+                         f"last good checkpoint: {'none' if last_good is None else f'step {last_good}'}.")
         self.step, self.last_good = step, last_good
 
+# %% ../../nbs/00_lab/02_run.ipynb #60bd17aa
 @dataclass(frozen=True)
 class Result:
     "A finished run, read from its folder."
@@ -135,7 +138,8 @@ class Result:
         path, want = self.folder / "results.safetensors", self.record["files"].get("results.safetensors")
         if want is None: return {}
         if sha256_file(path) != want:
-            raise OSError(f"{path} was changed after it was written: sha256 {sha256_file(path)}, recorded {want}. Delete {self.folder} to make it again.")
+            raise OSError(f"{path} was changed after it was written: sha256 {sha256_file(path)}, recorded {want}. "
+                          f"Delete {self.folder} to make it again.")
         return load(path.read_bytes())
     @property
     def log(self) -> list[dict]: return read_log(self.folder / "log.csv")
@@ -146,8 +150,9 @@ class Result:
         "What an artefact's record says of this run."
         return {k: self.record[k] for k in ("experiment", "key", "status", "seed", "wall_s")}
 
-# %% ../../nbs/00_lab/02_run.ipynb #15798342
-PLUMBING = tuple(f"thesis_ebm.lab.{m}" for m in ("settings", "files", "run", "fanout", "artifact", "claims", "report", "plan", "bench", "cli"))
+# %% ../../nbs/00_lab/02_run.ipynb #bac7ac17
+PLUMBING = tuple(f"thesis_ebm.lab.{m}" for m in (
+    "settings", "files", "run", "fanout", "artifact", "claims", "report", "plan", "bench", "cli"))
 
 def experiment_code(experiment) -> dict[str, str]:
     "definition -> hash, for all the code that an experiment depends on; for a function of a notebook, of its own source."
@@ -177,7 +182,8 @@ def run(experiment, # function (config, data, run) -> dict of results
     if (folder / "record.json").exists(): return Result(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from None
-    handle = Run(folder, config, seed, device or settings.device, precision or settings.precision, settings.threads, settings.checkpoint_seconds, progress)
+    handle = Run(folder, config, seed, device or settings.device, precision or settings.precision,
+                 settings.threads, settings.checkpoint_seconds, progress)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "record.json").exists(): _perform(experiment, handle, data, dict(key=key, profile=profile))
     return Result(folder)

@@ -104,6 +104,7 @@ def _folder(root, value):
     path = Path(os.path.expanduser(value))
     return path if path.is_absolute() else root / path
 
+# %% ../../nbs/00_lab/00_settings.ipynb #05fc98ae
 def read_settings(root: Path | None = None, # the checkout; None: found
                  ) -> Settings: # every value checked
     "settings.ini of the checkout with the environment on top; SettingsError for an unknown key or a bad value."

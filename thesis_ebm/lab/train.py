@@ -41,7 +41,8 @@ def device_name(device: torch.device) -> str:
 
 # %% ../../nbs/00_lab/03_train.ipynb #2703d3d5
 def prepare(fabric, module: torch.nn.Module, optimiser: torch.optim.Optimizer):
-    "(module, optimiser) ready to train on the fabric's device: Fabric's wrappers where precision or devices ask for them, else the things themselves."
+    ("(module, optimiser) ready to train on the fabric's device: "
+     "Fabric's wrappers where precision or devices ask for them, else the things themselves.")
     if fabric.world_size == 1 and fabric._precision.precision in ("32-true", "64-true"):
         return module.to(fabric.device, torch.float64 if fabric._precision.precision == "64-true" else None), optimiser
     return fabric.setup(module, optimiser)
@@ -78,7 +79,8 @@ def get_state(state: dict) -> dict:
 def set_state(state: dict, tree: dict) -> None:
     "Put a state tree back; ValueError when it is of another state."
     if set(state) != set(tree["state"]):
-        raise ValueError(f"The checkpoint holds {sorted(tree['state'])}, but the run needs {sorted(state)}: delete the run's folder to start again.")
+        raise ValueError(f"The checkpoint holds {sorted(tree['state'])}, but the run needs {sorted(state)}: "
+                         "delete the run's folder to start again.")
     for k, v in state.items(): v.set_state(tree["state"][k]) if isinstance(v, torch.Generator) else v.load_state_dict(tree["state"][k])
     torch.set_rng_state(tree["rng"])
     if tree["cuda"]: torch.cuda.set_rng_state_all(tree["cuda"])
@@ -93,7 +95,8 @@ def save_checkpoint(folder: Path, step: int, state: dict, **about) -> Path:
     with whole_file(path) as tmp: tmp.write_bytes(data)
     write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest() + "\n")
     for old in checkpoints(folder)[2:]:
-        old.unlink(); old.with_suffix(".sha256").unlink()
+        old.unlink()
+        old.with_suffix(".sha256").unlink()
     return path
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -110,7 +113,8 @@ def load_checkpoint(folder: Path) -> dict | None:
     for path in checkpoints(folder):
         data, want = path.read_bytes(), path.with_suffix(".sha256").read_text().strip()
         if (found := hashlib.sha256(data).hexdigest()) != want:
-            warnings.warn(f"{path} is damaged (sha256 {found}, recorded {want}) and is passed over; the checkpoint before it is used.", stacklevel=2)
+            warnings.warn(f"{path} is damaged (sha256 {found}, recorded {want}) and is passed over; the checkpoint before it is used.",
+                          stacklevel=2)
             continue
         with safe_open(path, framework="pt") as f: tree = json.loads(f.metadata()["tree"])
         return unpack(tree, load_tensors(data))
@@ -139,14 +143,17 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
     begun, window = time.monotonic(), []
     done, before = resume(state, run)
     saved, due = (done or None), begun + run.checkpoint_seconds
-    bar = tqdm(total=steps, initial=done, disable=not run.progress, mininterval=2, file=sys.stderr, desc=run.folder.parent.name, leave=False)
+    bar = tqdm(total=steps, initial=done, disable=not run.progress, mininterval=2, file=sys.stderr,
+               desc=run.folder.parent.name, leave=False)
     for t in range(done, steps):
         losses = step(t)
         window.append(torch.stack([v.detach().float() for v in losses.values()]))
         if (t + 1) % log_every and t + 1 < steps: continue
         means = dict(zip(losses, read_window(window, t + 1 - len(window), saved)))
         run.log([dict(step=t + 1, **means)])
-        bar.update(len(window)); bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False); window = []
+        bar.update(len(window))
+        bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False)
+        window = []
         if t + 1 < steps and time.monotonic() < due: continue
         now = time.monotonic()
         save_checkpoint(run.folder, t + 1, state, elapsed=before + now - begun)
@@ -155,7 +162,8 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
 
 # %% ../../nbs/00_lab/03_train.ipynb #e624d7e0
 def resume(state: dict, run: Run) -> tuple[int, float]:
-    "Put the newest good checkpoint into `state` and cut the log back to it: (steps done, seconds spent on them); (0, 0) when there is none."
+    ("Put the newest good checkpoint into `state` and cut the log back to it: "
+     "(steps done, seconds spent on them); (0, 0) when there is none.")
     run.notes["device"] = device_name(run.fabric.device)
     tree = load_checkpoint(run.folder)
     about = tree["about"] if tree else {"step": 0, "elapsed": 0.0}
@@ -174,9 +182,11 @@ def derive_seed(*parts # anything with a repr: a seed, a name, an epoch
 
 # %% ../../nbs/00_lab/03_train.ipynb #bacfea06
 class Batches:
-    "Indices of the batch of step t: epochs of n examples in an order set by (seed, epoch); a last, incomplete batch of an epoch is left out."
+    ("Indices of the batch of step t: epochs of n examples in an order set by (seed, epoch); "
+     "a last, incomplete batch of an epoch is left out.")
     def __init__(self, n: int, batch: int, seed: int, device="cpu"):
-        if batch > n: raise ValueError(f"A batch of {batch} examples was asked for, but there are only {n}: choose a smaller batch or more data.")
+        if batch > n:
+            raise ValueError(f"A batch of {batch} examples was asked for, but there are only {n}: choose a smaller batch or more data.")
         self.n, self.batch, self.seed, self.device, self.epoch = n, batch, seed, device, None
 
     def __call__(self, t: int) -> torch.Tensor: # int64, (batch,), on the device

@@ -39,6 +39,7 @@ class ClassifierConfig:
     batch: int = 64
     lr: float = 2e-3
 
+# %% ../../nbs/00_lab/13_digits.ipynb #9dd7e42d
 def train_digit_classifier(config: ClassifierConfig, data, run) -> dict:
     "The experiment: cross-entropy, Adam with a learning rate that falls to zero along a cosine."
     fabric, n = run.fabric, len(data)
@@ -49,7 +50,10 @@ def train_digit_classifier(config: ClassifierConfig, data, run) -> dict:
     def step(t):
         i = batches(t)
         loss = F.nll_loss(net(shift(to_unit(data.images[i]), moves)), data.labels[i])
-        opt.zero_grad(); fabric.backward(loss); opt.step(); schedule.step()
+        opt.zero_grad()
+        fabric.backward(loss)
+        opt.step()
+        schedule.step()
         return dict(loss=loss)
     net.train()
     train(step, dict(net=net, opt=opt, schedule=schedule, moves=moves), config.steps, run)
@@ -69,7 +73,8 @@ def test_accuracy(net, source: str, device) -> dict:
     "Accuracy and mean negative log-likelihood (nats) on the test split."
     test = load("mnist", "test", source)
     log_p = predict(net, test.images)
-    return dict(accuracy=(log_p.argmax(1) == test.labels).float().mean().item(), nll=F.nll_loss(log_p, test.labels).item(), n_test=len(test))
+    return dict(accuracy=(log_p.argmax(1) == test.labels).float().mean().item(), nll=F.nll_loss(log_p, test.labels).item(),
+                n_test=len(test))
 
 # %% ../../nbs/00_lab/13_digits.ipynb #e49ea71b
 def digit_classifier(config: ClassifierConfig, # how it is trained

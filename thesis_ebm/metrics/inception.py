@@ -12,7 +12,8 @@ def marginal(log_p: torch.Tensor, # log p(y|x), (N, K), rows normalised
             ) -> torch.Tensor: # log p(y), (K,)
     "Log of the mean class distribution; ValueError unless (N, K) with N >= 1 and normalised rows."
     if log_p.ndim != 2 or len(log_p) == 0: raise ValueError(f"log_p must be (N, K) with N >= 1, not {tuple(log_p.shape)}.")
-    if (log_p.logsumexp(1).abs() > 1e-3).any(): raise ValueError("log_p must hold normalised log-probabilities: apply log_softmax to logits first.")
+    if (log_p.logsumexp(1).abs() > 1e-3).any():
+        raise ValueError("log_p must hold normalised log-probabilities: apply log_softmax to logits first.")
     return log_p.logsumexp(0) - math.log(len(log_p))
 
 # %% ../../nbs/00_lab/12_inception.ipynb #8e1525de

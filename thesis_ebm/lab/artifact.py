@@ -21,7 +21,7 @@ from pathlib import Path
 from .. import __version__
 from ..data.catalog import fingerprint, find, quick_fingerprint
 from .claims import agree
-from .files import code_modules, disk_error, sha256_file, sha256_source, whole_folder, write_json, write_text
+from .files import code_modules, disk_error, plain, sha256_file, sha256_source, whole_folder, write_json, write_text
 from .run import cpu_name, peak_memory_mb, versions
 from .settings import DEVICES, check_profile, find_root, read_settings, unknown_name
 
@@ -92,6 +92,10 @@ def status(a: Artefact, profile: str, parameters: dict | None = None) -> Status:
     if a.notebook is None: return Status("not built", "it has no notebook yet")
     record = read_record(folder := result_folder(a.id, profile))
     if record is None: return Status("not built")
+    try: return _compare_with_record(a, folder, record, parameters)
+    except (KeyError, TypeError, AttributeError): return Status("stale", "its record is of another version of this package")
+
+def _compare_with_record(a: Artefact, folder: Path, record: dict, parameters: dict | None) -> Status:
     wanted = dict(seed=0, overrides={}) | (parameters or {})
     made = {k: record["parameters"].get(k) for k in wanted}
     if made != wanted: return Status("stale", "made with " + ", ".join(f"{k} = {v}" for k, v in made.items() if v != wanted[k]))
@@ -108,9 +112,10 @@ def status(a: Artefact, profile: str, parameters: dict | None = None) -> Status:
 # %% ../../nbs/00_lab/06_artifact.ipynb #6ad185d3
 def same_data(used: dict) -> bool:
     "Whether a data set would be found with the same content as the record says; the bytes on disk are looked at first."
-    try: found = find(used["name"], used["requested"])
+    try:
+        found = find(used["name"], used["requested"])
+        return quick_fingerprint(found) == used["disk"] or fingerprint(found) == used["sha256"]
     except OSError: return False
-    return quick_fingerprint(found) == used["disk"] or fingerprint(found) == used["sha256"]
 
 # %% ../../nbs/00_lab/06_artifact.ipynb #f9df6d4b
 PARAMETERS = ("profile", "seed", "device", "out", "overrides")
@@ -210,14 +215,12 @@ def save_artifact(session: Session,
         write_json(new / "record.json", _finite(dict(
             id=a.id, kind=a.kind, profile=session.profile,
             parameters=dict(profile=session.profile, seed=session.seed, device=session.device, overrides=session.overrides),
-            caption=full_caption(a, sources), seeds=list(seeds), config=json.loads(json.dumps(config, default=_as_dict)),
+            caption=full_caption(a, sources), seeds=list(seeds), config=json.loads(json.dumps(config, default=plain)),
             **provenance(session, a, runs), data=sources, runs=[r.summary for r in runs], numbers=list(numbers), claims=list(claims),
             files={p.name: sha256_file(p) for p in sorted(new.iterdir())})))
     return session.folder
 
-# %% ../../nbs/00_lab/06_artifact.ipynb #ee2fef77
-def _as_dict(config): return {k: v for k, v in vars(config).items()}
-
+# %% ../../nbs/00_lab/06_artifact.ipynb #02c757b4
 def provenance(session: Session, a: Artefact, runs) -> dict:
     "Who made a result: code, versions, device, time, memory."
     import resource

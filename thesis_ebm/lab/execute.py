@@ -85,7 +85,7 @@ def _papermill(source: Path, target: Path, parameters: dict) -> None:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     logging.getLogger("papermill").setLevel("WARNING")
     papermill.execute_notebook(str(source), str(target), parameters, progress_bar=False, cwd=str(find_root()),
-                               extra_arguments=["--log-level=40"], stderr_file=sys.stderr if sys.stderr.isatty() else None)
+                               extra_arguments=["--log-level=50"], stderr_file=sys.stderr if sys.stderr.isatty() else None)
 
 def cell_error(e: Exception) -> str:
     "The last words of a failed cell: its number, the error's name and message, without colour codes."

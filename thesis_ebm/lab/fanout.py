@@ -48,9 +48,10 @@ def stream(function, # importable, called with one config
     workers = min(workers or read_settings().workers, len(configs))
     if workers > 1 and not _travels(function, configs): workers = 1
     for i, (result, error) in (_in_process if workers <= 1 else _in_pool)(function, configs, workers):
-        if error: errors.append((i, configs[i], error))
+        if error is not None: errors.append((i, configs[i], error))
         else: yield result
-    if errors: raise FanOutError([e[1:] for e in sorted(errors, key=lambda e: e[0])]) from errors[0][2]
+    errors.sort(key=lambda e: e[0])
+    if errors: raise FanOutError([e[1:] for e in errors]) from errors[0][2]
 
 def _travels(function, configs) -> bool:
     "Whether another process could import what it is sent: nothing that was defined in a notebook or at a prompt."

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['DiskError', 'disk_error', 'whole_file', 'write_text', 'write_json', 'plain', 'whole_folder', 'sha256_file',
-           'sha256_value', 'sha256_source', 'package_imports', 'code_modules', 'code_of']
+           'sha256_value', 'sha256_tree', 'sha256_source', 'package_imports', 'code_modules', 'code_of']
 
 # %% ../../nbs/00_lab/01_files.ipynb #e5f35f14
 import ast
@@ -24,7 +24,7 @@ class DiskError(OSError):
 def disk_error(path, e: OSError) -> DiskError:
     "The sentence for an OSError met while writing `path`."
     full = e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free some space" if full else "make it writable"
+    remedy = "free some space" if full else "remove the file that stands in its way" if e.errno in (errno.ENOTDIR, errno.EEXIST) else "make it writable"
     return DiskError(e.errno, f"Cannot write {path}: {os.strerror(e.errno) if e.errno else e}. Nothing was left there; {remedy}, or name "
                      "another folder in settings.ini ($THESIS_EBM_RUNS, $THESIS_EBM_FIGURES).")
 
@@ -106,10 +106,21 @@ def _strip_docstrings(tree):
             node.body = node.body[1:]
     return tree
 
+def _canonical(node):
+    "A syntax tree as nested lists without empty fields, the same in every version of Python."
+    if isinstance(node, list): return [_canonical(n) for n in node]
+    if not isinstance(node, ast.AST): return repr(node)
+    fields = [(f, v) for f, v in ast.iter_fields(node) if v is not None and v != [] and f not in ("kind", "type_comment", "type_ignores")]
+    return [type(node).__name__, *([f, _canonical(v)] for f, v in fields)]
+
+def sha256_tree(tree: ast.AST) -> str:
+    "sha256 of a syntax tree, 64 hex digits."
+    return hashlib.sha256(json.dumps(_canonical(tree)).encode()).hexdigest()
+
 def sha256_source(source: str # Python source
                  ) -> str: # 64 hex digits
     "sha256 of the syntax tree of Python source, blind to comments, layout and docstrings."
-    return hashlib.sha256(ast.dump(_strip_docstrings(ast.parse(source))).encode()).hexdigest()
+    return sha256_tree(_strip_docstrings(ast.parse(source)))
 
 # %% ../../nbs/00_lab/01_files.ipynb #1742df67
 def _import_base(node: ast.ImportFrom, module: str) -> str:
@@ -152,18 +163,29 @@ def code_modules(source: str, # Python source, e.g. the code cells of a notebook
 # %% ../../nbs/00_lab/01_files.ipynb #3984b11a
 @lru_cache(maxsize=None)
 def _definitions(module: str) -> dict:
-    ("Top-level name -> its syntax tree, or (module, name) when it is imported from this package; "
-     "statements that name nothing stand under ''.")
-    path, found = _module_file(module), {}
-    for node in _strip_docstrings(ast.parse(path.read_text())).body:
-        if isinstance(node, ast.ImportFrom):
-            base = _import_base(node, module)
-            found |= {a.asname or a.name: (base, a.name) for a in node.names if base.startswith("thesis_ebm")}
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): found[node.name] = node
-        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            for t in getattr(node, "targets", None) or [node.target]: found |= {n.id: node for n in ast.walk(t) if isinstance(n, ast.Name)}
-        elif not isinstance(node, ast.Import): found[""] = ast.Module([*getattr(found.get(""), "body", []), node], [])
+    "Top-level name -> the statements that define it, or (module, name) if imported from this package; what names nothing stands under ''."
+    found = {}
+    for node in _strip_docstrings(ast.parse(_module_file(module).read_text())).body:
+        imported = _imported_names(node, module)
+        found |= imported
+        if imported or isinstance(node, (ast.Import, ast.ImportFrom)): continue
+        for name in _defined_names(node): found[name] = ast.Module([*getattr(found.get(name), "body", []), node], [])
     return found
+
+def _imported_names(node, module: str) -> dict:
+    "What a top-level import brings from this package: name -> (module, name in it, '*' for all of it)."
+    if isinstance(node, ast.Import):
+        ours = [a for a in node.names if a.name.startswith("thesis_ebm.")]
+        return {a.asname or "thesis_ebm": (a.name, "*") for a in ours}
+    if not isinstance(node, ast.ImportFrom): return {}
+    base = _import_base(node, module)
+    return {a.asname or a.name: (base, a.name) for a in node.names if base.startswith("thesis_ebm")}
+
+def _defined_names(node) -> set[str]:
+    "The names that a top-level statement defines; '' for one that defines none."
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): return {node.name}
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+    return {n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)} or {""}
 
 # %% ../../nbs/00_lab/01_files.ipynb #7341bf6d
 def code_of(module: str, # dotted name inside this package
@@ -183,7 +205,7 @@ def code_of(module: str, # dotted name inside this package
             todo.add(node)
             continue
         if node is None: continue
-        found[f"{where}:{what}"] = hashlib.sha256(ast.dump(node).encode()).hexdigest()
+        found[f"{where}:{what}"] = sha256_tree(node)
         todo |= ({(where, n.id) for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in known}
                  | ({(where, "")} if "" in known else set()))
     return found

@@ -38,7 +38,7 @@ def _as_type(name, value, old):
     if isinstance(old, float) and isinstance(parsed, int) and not isinstance(parsed, bool): parsed = float(parsed)
     if isinstance(old, tuple) and isinstance(parsed, (list, tuple)): parsed = tuple(_as_type(name, v, old[0]) if old else v for v in parsed)
     if type(parsed) is not type(old):
-        raise ValueError(f"Setting {name!r} takes a {type(old).__name__} such as {old!r}, not {value!r}.")
+        raise ValueError(f"Setting {name!r} has the type {type(old).__name__}, as in {old!r}: {value!r} does not fit.")
     return parsed
 
 # %% ../../nbs/00_lab/02_run.ipynb #24fad6c2
@@ -152,7 +152,7 @@ class Result:
 
 # %% ../../nbs/00_lab/02_run.ipynb #bac7ac17
 PLUMBING = tuple(f"thesis_ebm.lab.{m}" for m in (
-    "settings", "files", "run", "fanout", "artifact", "claims", "report", "plan", "bench", "cli"))
+    "settings", "files", "run", "fanout", "execute", "artifact", "claims", "report", "plan", "cli"))
 
 def experiment_code(experiment) -> dict[str, str]:
     "definition -> hash, for all the code that an experiment depends on; for a function of a notebook, of its own source."

@@ -41,8 +41,7 @@ def device_name(device: torch.device) -> str:
 
 # %% ../../nbs/00_lab/03_train.ipynb #2703d3d5
 def prepare(fabric, module: torch.nn.Module, optimiser: torch.optim.Optimizer):
-    ("(module, optimiser) ready to train on the fabric's device: "
-     "Fabric's wrappers where precision or devices ask for them, else the things themselves.")
+    "(module, optimiser) on the fabric's device, in Fabric's wrappers where precision or several devices ask for them."
     if fabric.world_size == 1 and fabric._precision.precision in ("32-true", "64-true"):
         return module.to(fabric.device, torch.float64 if fabric._precision.precision == "64-true" else None), optimiser
     return fabric.setup(module, optimiser)
@@ -162,8 +161,7 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
 
 # %% ../../nbs/00_lab/03_train.ipynb #e624d7e0
 def resume(state: dict, run: Run) -> tuple[int, float]:
-    ("Put the newest good checkpoint into `state` and cut the log back to it: "
-     "(steps done, seconds spent on them); (0, 0) when there is none.")
+    "Put the newest good checkpoint into `state`, cut the log back to it, return (steps done, seconds spent); (0, 0) when there is none."
     run.notes["device"] = device_name(run.fabric.device)
     tree = load_checkpoint(run.folder)
     about = tree["about"] if tree else {"step": 0, "elapsed": 0.0}
@@ -182,8 +180,7 @@ def derive_seed(*parts # anything with a repr: a seed, a name, an epoch
 
 # %% ../../nbs/00_lab/03_train.ipynb #bacfea06
 class Batches:
-    ("Indices of the batch of step t: epochs of n examples in an order set by (seed, epoch); "
-     "a last, incomplete batch of an epoch is left out.")
+    "Indices of the batch of step t, epoch after epoch in an order set by (seed, epoch); an incomplete last batch is left out."
     def __init__(self, n: int, batch: int, seed: int, device="cpu"):
         if batch > n:
             raise ValueError(f"A batch of {batch} examples was asked for, but there are only {n}: choose a smaller batch or more data.")

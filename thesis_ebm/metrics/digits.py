@@ -22,7 +22,7 @@ class DigitClassifier(nn.Sequential):
                          nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 10), nn.LogSoftmax(1))
 
 def shift(x: torch.Tensor, # (N, C, H, W)
-          generator: torch.Generator, # on x's device
+          generator: torch.Generator, # on the CPU
           by: int = 2, # at most so many pixels each way
          ) -> torch.Tensor:
     "Each batch moved by one random offset, black coming in: the augmentation that digits need most."

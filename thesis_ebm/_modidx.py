@@ -211,6 +211,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'thesis_ebm.lab.claims.exact': ('00_lab/claims.html#exact', 'thesis_ebm/lab/claims.py'),
                                        'thesis_ebm.lab.claims.judge': ('00_lab/claims.html#judge', 'thesis_ebm/lab/claims.py'),
                                        'thesis_ebm.lab.claims.number': ('00_lab/claims.html#number', 'thesis_ebm/lab/claims.py'),
+                                       'thesis_ebm.lab.claims.pooled': ('00_lab/claims.html#pooled', 'thesis_ebm/lab/claims.py'),
                                        'thesis_ebm.lab.claims.small_sample_factor': ( '00_lab/claims.html#small_sample_factor',
                                                                                       'thesis_ebm/lab/claims.py'),
                                        'thesis_ebm.lab.claims.verdict': ('00_lab/claims.html#verdict', 'thesis_ebm/lab/claims.py')},

@@ -62,12 +62,12 @@ class DigitsProfile:
     ebgan: dict # and its EBGAN, with and without the pulling-away term
 
 _best = dict(gan=dict(optimD="sgd", optimG="sgd", lr=0.01), ebgan=dict(sizeG=800))
-_small = dict(gan=dict(nLayerD=3, dropoutD=True, steps=2000), ebgan=dict(steps=2000))
+_small = dict(gan=dict(nLayerD=3, dropoutD=True, steps=1600), ebgan=dict(steps=1600))
 PROFILES = dict(
     smoke=DigitsProfile(DigitsConfig(nLayerG=2, sizeG=32, sizeD=32, pad=0, batch=32, steps=20, data="embedded", limit=320, samples=80),
                         ClassifierConfig(data="embedded", limit=500, steps=40), seeds=2, seeds_m=2, gan=dict(dropoutD=True), ebgan={}),
-    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=1200, data="auto"),
-                        ClassifierConfig(), seeds=3, seeds_m=2, **_small),
+    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=1000, data="auto"),
+                        ClassifierConfig(), seeds=2, seeds_m=2, **_small),
     gpu=DigitsProfile(DigitsConfig(steps=12_000), ClassifierConfig(data="full", steps=6000), seeds=5, seeds_m=3, **_best),
     paper=DigitsProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), seeds=5, seeds_m=5, **_best))
 

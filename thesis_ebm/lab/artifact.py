@@ -97,7 +97,8 @@ def status(a: Artefact, profile: str, parameters: dict | None = None) -> Status:
 
 def _compare_with_record(a: Artefact, folder: Path, record: dict, parameters: dict | None) -> Status:
     wanted = dict(seed=0, overrides={}) | (parameters or {})
-    made = {k: record["parameters"].get(k) for k in wanted}
+    made = {k: record["parameters"].get(k) for k in wanted} | dict(precision=record["precision"])
+    wanted["precision"] = read_settings().precision
     if made != wanted: return Status("stale", "made with " + ", ".join(f"{k} = {v}" for k, v in made.items() if v != wanted[k]))
     lost = [f for f, sha in record["files"].items() if not (folder / f).is_file() or sha256_file(folder / f) != sha]
     if lost: return Status("stale", f"{', '.join(lost)} is missing or was changed")

@@ -160,10 +160,10 @@ def experiment_code(experiment) -> dict[str, str]:
     if module.startswith("thesis_ebm."): return code_of(module, experiment.__name__, PLUMBING)
     return {experiment.__name__: sha256_source(inspect.getsource(experiment))}
 
-def run_key(experiment, config, data, seed: int) -> str:
-    "The hash that names a run: configuration, data, code, seed."
+def run_key(experiment, config, data, seed: int, precision: str = "auto") -> str:
+    "The hash that names a run: configuration, data, code, seed, precision ('auto' is '32-true')."
     return sha256_value(dict(config=asdict(config) if is_dataclass(config) else config, data=getattr(data, "fingerprint", None),
-                             code=experiment_code(experiment), seed=seed))
+                             code=experiment_code(experiment), seed=seed, precision="32-true" if precision == "auto" else precision))
 
 # %% ../../nbs/00_lab/02_run.ipynb #ddd2f402
 def run(experiment, # function (config, data, run) -> dict of results
@@ -177,15 +177,17 @@ def run(experiment, # function (config, data, run) -> dict of results
        ) -> Result: # finished: loaded, continued or trained
     "Train, resume or load a run. Errors of the experiment are raised; a run that diverged is recorded and returned."
     from filelock import FileLock
-    settings, key = read_settings(), run_key(experiment, config, data, seed)
+    settings = read_settings()
+    precision = precision or settings.precision
+    key = run_key(experiment, config, data, seed, precision)
     folder = settings.runs / experiment.__name__ / f"{check_profile(profile)}-{key[:16]}"
     if (folder / "record.json").exists(): return Result(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from None
-    handle = Run(folder, config, seed, device or settings.device, precision or settings.precision,
-                 settings.threads, settings.checkpoint_seconds, progress)
+    handle = Run(folder, config, seed, device or settings.device, precision, settings.threads, settings.checkpoint_seconds, progress)
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "record.json").exists(): _perform(experiment, handle, data, dict(key=key, profile=profile))
+        if not (folder / "record.json").exists():
+            _perform(experiment, handle, data, dict(key=key, profile=profile, precision=precision))
     return Result(folder)
 
 # %% ../../nbs/00_lab/02_run.ipynb #13d20a52

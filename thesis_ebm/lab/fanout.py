@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import textwrap
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -28,8 +29,8 @@ def _leave_with_parent():
 class FanOutError(RuntimeError):
     "Some configurations failed; `errors` holds (config, exception) for each, and the message names them."
     def __init__(self, errors: list):
-        first = errors[0][1]
-        super().__init__(f"{len(errors)} configuration(s) failed; the first: {errors[0][0]!r}: {type(first).__name__}: {first}")
+        config, first = errors[0]
+        super().__init__(f"{type(first).__name__}: {first} (the first of {len(errors)} that failed: {textwrap.shorten(repr(config), 400)})")
         self.errors = errors
 
 def _outcome(call):

@@ -56,6 +56,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'thesis_ebm/ebgan/digits.py'),
                                          'thesis_ebm.ebgan.digits.DigitsConfig.pixels': ( '03_ebgan/digits.html#digitsconfig.pixels',
                                                                                           'thesis_ebm/ebgan/digits.py'),
+                                         'thesis_ebm.ebgan.digits.DigitsConfig.sizes': ( '03_ebgan/digits.html#digitsconfig.sizes',
+                                                                                         'thesis_ebm/ebgan/digits.py'),
                                          'thesis_ebm.ebgan.digits.DigitsProfile': ( '03_ebgan/digits.html#digitsprofile',
                                                                                     'thesis_ebm/ebgan/digits.py'),
                                          'thesis_ebm.ebgan.digits.Job': ('03_ebgan/digits.html#job', 'thesis_ebm/ebgan/digits.py'),

@@ -47,6 +47,11 @@ class DigitsConfig:
 
     @property
     def pixels(self) -> int: return (28 + 2 * self.pad) ** 2
+    @property
+    def sizes(self) -> str:
+        "What a caption says of the size."
+        return (f"nLayerG={self.nLayerG}, nLayerD={self.nLayerD}, sizeG={self.sizeG}, sizeD={self.sizeD}, "
+                f"{self.steps:,} steps of {self.batch} digits")
 
 # %% ../../nbs/03_ebgan/03_digits.ipynb #eb7a691e
 MARGINS = (1, 2, 4, 6, 8, 12, 16, 32) # Figure 3.9

@@ -178,10 +178,10 @@ def git_state(root: Path) -> dict:
     return (dict(commit=commit.stdout.strip(), dirty=bool(changes.stdout.strip())) if commit.returncode == 0
             else dict(commit=None, dirty=None))
 
-def full_caption(a: Artefact, data: list[dict]) -> str:
-    "The caption with the data that was really used; a stand-in is called one."
+def full_caption(a: Artefact, data: list[dict], note: str = "") -> str:
+    "The caption with what is different here and the data that was really used; a stand-in is called one."
     used = {d["description"] + (" (a stand-in for the full data set)" if d["stand_in"] else ""): None for d in data}
-    return a.caption + (f" Data: {'; '.join(used)}." if used else "")
+    return " ".join(filter(None, (a.caption, note, f"Data: {'; '.join(used)}." if used else "")))
 
 def _finite(value):
     "JSON has no nan: null stands for it."
@@ -198,6 +198,7 @@ def save_artifact(session: Session,
                   claims=(), # rows of `claims.judge`
                   numbers=(), # rows of `claims.number`
                   seeds=(0,), config=None, # what was trained
+                  note: str = "", # a sentence for the caption: how this differs from the thesis's
                  ) -> Path: # the folder
     "Write figure, table and record; all of them or none. ValueError when there is neither figure nor table."
     if figure is None and table is None:
@@ -216,7 +217,7 @@ def save_artifact(session: Session,
         write_json(new / "record.json", _finite(dict(
             id=a.id, kind=a.kind, profile=session.profile,
             parameters=dict(profile=session.profile, seed=session.seed, device=session.device, overrides=session.overrides),
-            caption=full_caption(a, sources), seeds=list(seeds), config=json.loads(json.dumps(config, default=plain)),
+            caption=full_caption(a, sources, note), seeds=list(seeds), config=json.loads(json.dumps(config, default=plain)),
             **provenance(session, a, runs), data=sources, runs=[r.summary for r in runs], numbers=list(numbers), claims=list(claims),
             files={p.name: sha256_file(p) for p in sorted(new.iterdir())})))
     return session.folder

@@ -43,6 +43,14 @@ def wait_for(condition, seconds=90):
     raise AssertionError("what was waited for did not happen")
 
 
+def kill_after_two_checkpoints(env, runs: Path) -> None:
+    "Start a training and kill -9 it as soon as two checkpoints stand."
+    process = train(env, runs=runs)
+    wait_for(lambda: sorted(runs.glob("train_digits/*/checkpoint-*.sha256"))[1:])
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def results(folder: Path) -> tuple:
     "All that must be equal: log, tensors' hashes, numbers."
     record = json.loads((folder / "record.json").read_text())
@@ -51,10 +59,7 @@ def results(folder: Path) -> tuple:
 
 def test_killed_and_resumed_equals_uninterrupted(env, tmp_path):
     whole = finish(train(env, runs=tmp_path / "whole"))
-    killed = train(env, runs=tmp_path / "killed")
-    wait_for(lambda: sorted((tmp_path / "killed").glob("train_digits/*/checkpoint-*.sha256"))[1:])
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    kill_after_two_checkpoints(env, tmp_path / "killed")
     folder = next((tmp_path / "killed" / "train_digits").glob("smoke-*/"))
     assert not (folder / "record.json").exists(), "killed before the end"
     (folder / "log.csv").open("a").write("351,1.0")
@@ -65,10 +70,7 @@ def test_killed_and_resumed_equals_uninterrupted(env, tmp_path):
 
 def test_a_damaged_checkpoint_is_passed_over(env, tmp_path):
     whole = finish(train(env, runs=tmp_path / "whole"))
-    killed = train(env, runs=tmp_path / "killed")
-    wait_for(lambda: sorted((tmp_path / "killed").glob("train_digits/*/checkpoint-*.sha256"))[1:])
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    kill_after_two_checkpoints(env, tmp_path / "killed")
     newest = max((tmp_path / "killed").glob("train_digits/*/checkpoint-*.sha256")).with_suffix(".safetensors")
     newest.write_bytes(newest.read_bytes()[:-100] + bytes(100))
     assert results(finish(train(env, runs=tmp_path / "killed"))) == results(whole)

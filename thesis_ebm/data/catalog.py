@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from ..lab.files import sha256_file, sha256_value, whole_file
 from ..lab.settings import read_settings, unknown_name
@@ -170,7 +171,13 @@ def load(name: str, # a key of DATASETS, e.g. "mnist"
         ): # what the data set's reader gives: for images, an `Images`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     found = find(name, source)
+    return _read(name, split, source, limit, found.source, quick_fingerprint(found))
+
+@lru_cache(maxsize=8)
+def _read(name: str, split: str, source: str, limit: int | None, place: str, disk: str):
+    "Verify and read, once in a process as long as the same bytes lie in the same place."
+    found = find(name, source)
     module, function = found.dataset.reader.split(":")
     loaded = getattr(importlib.import_module(module), function)(found, split, limit)
-    loaded.provenance.update(requested=source, disk=quick_fingerprint(found))
+    loaded.provenance.update(requested=source, disk=disk)
     return loaded

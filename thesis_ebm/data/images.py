@@ -51,7 +51,8 @@ def to_bytes(x: torch.Tensor, # float, any shape, in [-1, 1]
 def read_idx(path: Path) -> torch.Tensor:
     "An idx file of unsigned bytes, packed (.gz) or not, as a uint8 tensor; DataDamaged when it is not one."
     try: raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as e: raise DataDamaged(f"{path} cannot be unpacked ({e}). Replace it with a good copy.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise DataDamaged(f"{path} cannot be unpacked ({e}). Replace it with a good copy.") from None
     shape = np.frombuffer(raw, ">u4", raw[3], offset=4) if len(raw) > 4 and raw[:3] == b"\0\0\x08" and len(raw) >= 4 + 4 * raw[3] else None
     if shape is None or len(raw) != 4 + 4 * raw[3] + int(np.prod(shape)):
         raise DataDamaged(f"{path} is not an idx file of bytes: its header and its length of {len(raw)} bytes disagree. "

@@ -203,8 +203,7 @@ def study(configs: dict[str, DigitsConfig], # by label
     "Train or load every configuration with every seed, and the classifier; then judge the samples."
     jobs = {(label, seed): Job(c, seed, profile, device) for label, c in configs.items() for seed in seeds}
     calls = [partial(digit_classifier, classifier, profile, device)] + [partial(digits, job) for job in jobs.values()]
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    (net, judged_by), *results = fanout.map(operator.call, calls, workers=1 if on_gpu else None, label="training")
+    (net, judged_by), *results = fanout.map(operator.call, calls, device=device, label="training")
     by_label = {label: [r for (l, _), r in zip(jobs, results) if l == label] for label in configs}
     scores = {label: [{} if r.diverged else judge_digits(r.tensors["samples"], net) for r in rs] for label, rs in by_label.items()}
     return Study(by_label, scores, net, judged_by, list(seeds))

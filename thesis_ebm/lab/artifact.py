@@ -21,7 +21,7 @@ from pathlib import Path
 from .. import __version__
 from ..data.catalog import fingerprint, find, quick_fingerprint
 from .claims import agree
-from .files import code_modules, disk_error, plain, sha256_file, sha256_source, whole_folder, write_json, write_text
+from .files import code_modules, make_folder, plain, sha256_file, sha256_source, whole_folder, write_json, write_text
 from .run import cpu_name, peak_memory_mb, versions
 from .settings import DEVICES, check_profile, find_root, read_settings, unknown_name
 
@@ -204,8 +204,7 @@ def save_artifact(session: Session,
     if figure is None and table is None:
         raise ValueError(f"{session.artefact.id}: save_artifact was given neither a figure nor a table.")
     from filelock import FileLock
-    try: session.folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise disk_error(session.folder, e) from None
+    make_folder(session.folder.parent)
     a, sources = session.artefact, [d if isinstance(d, dict) else d.provenance for d in data]
     with FileLock(session.folder.parent / f".{session.folder.name}.lock"), whole_folder(session.folder) as new:
         if figure is not None:
@@ -225,12 +224,10 @@ def save_artifact(session: Session,
 # %% ../../nbs/00_lab/06_artifact.ipynb #02c757b4
 def provenance(session: Session, a: Artefact, runs) -> dict:
     "Who made a result: code, versions, device, time, memory."
-    import resource
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     devices = {r.record["device"] for r in runs} or {f"cpu ({cpu_name()})"}
     return dict(git=git_state(find_root()), package=__version__, hashes=code_hashes(a.notebook), versions=versions(),
                 device=", ".join(sorted(devices)), precision=read_settings().precision, wall_s=round(time.monotonic() - session.begun, 2),
-                training_s=round(sum(r.record["wall_s"] for r in runs), 2), peak_memory_mb=round(max(peak_memory_mb(), children), 1),
+                training_s=round(sum(r.record["wall_s"] for r in runs), 2), peak_memory_mb=round(peak_memory_mb(), 1),
                 executed=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"))
 
 # %% ../../nbs/00_lab/06_artifact.ipynb #fcae2f4d

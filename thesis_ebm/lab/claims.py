@@ -62,7 +62,8 @@ def bootstrap(*samples, # 1-D arrays, resampled each on its own unless `paired`
     percentile = stats.bootstrap(arrays, statistic, vectorized=False, paired=paired, axis=0, confidence_level=level, n_resamples=resamples,
                                  method="percentile", rng=np.random.default_rng(seed)).confidence_interval
     wider = small_sample_factor(n, level)
-    return Estimate(value, value - wider * (value - float(percentile.low)), value + wider * (float(percentile.high) - value), n, over, level)
+    low, high = (value + wider * (float(end) - value) for end in percentile)
+    return Estimate(value, low, high, n, over, level)
 
 # %% ../../nbs/00_lab/05_claims.ipynb #78aed74e
 def small_sample_factor(n: int, # values in the smallest sample, >= 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from . import fanout
 from .artifact import PARAMETERS, artefact, read_record, result_folder, status
-from .files import disk_error
+from .files import DiskError, make_folder
 from .settings import check_profile, find_root, read_settings
 
 # %% ../../nbs/00_lab/08_execute.ipynb #3adda474
@@ -54,8 +54,8 @@ def execute(job: Job) -> Outcome:
     "Run an artefact's notebook, unless another process makes it fresh meanwhile; errors of the notebook come back in the outcome."
     from filelock import FileLock
     target = executed_path(job.id, job.profile)
-    try: target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: return Outcome(job.id, "failed", error=str(disk_error(target.parent, e)))
+    try: make_folder(target.parent)
+    except DiskError as e: return Outcome(job.id, "failed", error=str(e))
     with FileLock(target.with_suffix(".lock")):
         parameters = dict(seed=job.seed, overrides=job.overrides)
         if not job.force and status(artefact(job.id), job.profile, parameters).state == "fresh": return Outcome(job.id, "fresh")

@@ -43,16 +43,23 @@ def _outcome(call):
 def stream(function, # importable, called with one config
            configs, # what to call it with
            workers: int | None = None, # processes; None: as settings.ini says
+           device: str = "cpu", # what `function` computes on; a GPU is not shared among processes
           ): # yields results as they come, in any order
     "Call `function` on every config, side by side where there is more than one worker; FanOutError at the end when some failed."
     configs, errors = list(configs), []
     workers = min(workers or read_settings().workers, len(configs))
-    if workers > 1 and not _travels(function, configs): workers = 1
+    if workers > 1 and (_on_gpu(device) or not _travels(function, configs)): workers = 1
     for i, (result, error) in (_in_process if workers <= 1 else _in_pool)(function, configs, workers):
         if error is not None: errors.append((i, configs[i], error))
         else: yield result
     errors.sort(key=lambda e: e[0])
     if errors: raise FanOutError([e[1:] for e in errors]) from errors[0][2]
+
+def _on_gpu(device: str) -> bool:
+    "Whether work for `device` (auto, cpu, cuda, mps) runs on a CUDA GPU here."
+    if device in ("cpu", "mps"): return False
+    import torch
+    return torch.cuda.is_available()
 
 def _travels(function, configs) -> bool:
     "Whether another process could import what it is sent: nothing that was defined in a notebook or at a prompt."
@@ -61,14 +68,14 @@ def _travels(function, configs) -> bool:
 # %% ../../nbs/00_lab/04_fanout.ipynb #db858a53
 def _numbered(function, numbered): return numbered[0], function(numbered[1])
 
-def map(function, configs, workers: int | None = None,
+def map(function, configs, workers: int | None = None, device: str = "cpu",
         label: str = "", # names the progress bar
         progress: bool = True, # a bar on stderr
        ) -> list: # results in the order of configs
     "What `stream` gives, in order, with a progress bar."
     from tqdm import tqdm
     configs = list(configs)
-    results = stream(functools.partial(_numbered, function), enumerate(configs), workers)
+    results = stream(functools.partial(_numbered, function), enumerate(configs), workers, device)
     bar = tqdm(results, total=len(configs), desc=label, disable=not progress, file=sys.stderr, mininterval=1)
     return [result for _, result in sorted(bar, key=lambda r: r[0])]
 

@@ -8,7 +8,6 @@ __all__ = ['PACKAGES', 'PLUMBING', 'override', 'versions', 'peak_memory_mb', 'cp
 import csv
 import inspect
 import json
-import os
 import platform
 import sys
 import time
@@ -16,8 +15,8 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from .files import code_of, disk_error, sha256_file, sha256_source, sha256_value, whole_file, write_json
-from .settings import check_profile, read_settings, unknown_name
+from .files import code_of, make_folder, sha256_file, sha256_source, sha256_value, whole_file, write_json, writing
+from .settings import check_profile, cores, read_settings, unknown_name
 
 # %% ../../nbs/00_lab/02_run.ipynb #d8f720da
 def override(config, # a frozen dataclass instance
@@ -54,11 +53,11 @@ def versions() -> dict[str, str]:
     return found
 
 def peak_memory_mb() -> float:
-    "Peak resident memory of this process in MB (of the GPU, where one is in use)."
+    "Peak resident memory in MB of this process, or of the largest of its children that have ended (of the GPU, where one is in use)."
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available() and sys.modules["torch"].cuda.max_memory_allocated():
         return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
     import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 # %% ../../nbs/00_lab/02_run.ipynb #a2d9792e
@@ -67,8 +66,8 @@ def cpu_name() -> str:
     name = platform.processor() or platform.machine()
     try: name = next(l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name"))
     except (OSError, StopIteration): pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} core{'s' * (cores != 1)}"
+    n = cores()
+    return f"{name}, {n} core{'s' * (n != 1)}"
 
 # %% ../../nbs/00_lab/02_run.ipynb #29073dfd
 @dataclass
@@ -96,12 +95,10 @@ class Run:
         if keep_until is not None: rows = [r for r in read_log(path) if r["step"] <= keep_until] + rows
         if not rows: return path.unlink(missing_ok=True) if keep_until is not None else None
         fresh = keep_until is not None or not path.exists()
-        try:
-            with open(path, "w" if fresh else "a", newline="") as f:
-                writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-                if fresh: writer.writeheader()
-                writer.writerows(rows)
-        except OSError as e: raise disk_error(path, e) from None
+        with writing(path), open(path, "w" if fresh else "a", newline="") as f:
+            writer = csv.DictWriter(f, fieldnames=list(rows[0]))
+            if fresh: writer.writeheader()
+            writer.writerows(rows)
 
 # %% ../../nbs/00_lab/02_run.ipynb #4b467c78
 def read_log(path: Path) -> list[dict]:
@@ -182,8 +179,7 @@ def run(experiment, # function (config, data, run) -> dict of results
     key = run_key(experiment, config, data, seed, precision)
     folder = settings.runs / experiment.__name__ / f"{check_profile(profile)}-{key[:16]}"
     if (folder / "record.json").exists(): return Result(folder)
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise disk_error(folder, e) from None
+    make_folder(folder)
     handle = Run(folder, config, seed, device or settings.device, precision, settings.threads, settings.checkpoint_seconds, progress)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "record.json").exists():

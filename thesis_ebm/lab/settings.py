@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['DEVICES', 'PRECISIONS', 'PROFILES', 'KEYS', 'SettingsError', 'unknown_name', 'check_profile', 'find_root', 'Settings',
-           'read_settings']
+           'cores', 'read_settings']
 
 # %% ../../nbs/00_lab/00_settings.ipynb #5ec446a3
 import configparser
@@ -89,7 +89,11 @@ def _raw_values(root: Path) -> dict[str, tuple[str, str]]:
         values[key] = (value.strip(), f"${name}")
     return values
 
-# %% ../../nbs/00_lab/00_settings.ipynb #b6f97ced
+# %% ../../nbs/00_lab/00_settings.ipynb #73dedf9b
+def cores() -> int:
+    "The processor cores that this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
 def _choice(key, value, source, choices):
     if value not in choices: raise SettingsError(f"{key} = {value!r} in {source}: must be one of {', '.join(choices)}.")
     return value
@@ -110,12 +114,11 @@ def read_settings(root: Path | None = None, # the checkout; None: found
     "settings.ini of the checkout with the environment on top; SettingsError for an unknown key or a bad value."
     root = root or find_root()
     v = _raw_values(root)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     data = _folder(root, v["data"][0]) if v["data"][0] else None
     if data and not data.is_dir(): raise SettingsError(f"data = {v['data'][0]!r} in {v['data'][1]}: there is no such folder.")
     for key in ("runs", "figures"):
         if not v[key][0]: raise SettingsError(f"{key} is empty in {v[key][1]}: name a folder, or remove the line for the default.")
     return Settings(root, data, _folder(root, v["runs"][0]), _folder(root, v["figures"][0]),
                     _choice("device", *v["device"], DEVICES), _choice("precision", *v["precision"], PRECISIONS),
-                    _count("workers", *v["workers"], auto=cores), _count("threads", *v["threads"]),
+                    _count("workers", *v["workers"], auto=cores()), _count("threads", *v["threads"]),
                     _count("checkpoint_seconds", *v["checkpoint_seconds"], least=0))

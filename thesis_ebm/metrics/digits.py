@@ -57,7 +57,7 @@ def train_digit_classifier(config: ClassifierConfig, data, run) -> dict:
         return dict(loss=loss)
     net.train()
     train(step, dict(net=net, opt=opt, schedule=schedule, moves=moves), config.steps, run)
-    return {**test_accuracy(net, config.data, fabric.device), **{f"net.{k}": v for k, v in net.state_dict().items()}}
+    return {**test_accuracy(net, config.data), **{f"net.{k}": v for k, v in net.state_dict().items()}}
 
 # %% ../../nbs/00_lab/13_digits.ipynb #bef67866
 @torch.no_grad()
@@ -69,7 +69,7 @@ def predict(net, images: torch.Tensor, # uint8, (N, 1, 28, 28)
     device = next(net.parameters()).device
     return torch.cat([net(to_unit(part.to(device))).float().cpu() for part in images.split(batch)])
 
-def test_accuracy(net, source: str, device) -> dict:
+def test_accuracy(net, source: str) -> dict:
     "Accuracy and mean negative log-likelihood (nats) on the test split."
     test = load("mnist", "test", source)
     log_p = predict(net, test.images)

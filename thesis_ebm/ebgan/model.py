@@ -9,17 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ..energy import reconstruction_energy
+from ..lab.noise import Dropout
 
 # %% ../../nbs/03_ebgan/02_model.ipynb #be1052f1
 def hidden_layers(sizes: list[int], # widths, the input's first
                   activation, # makes a fresh activation module
                   norm: bool = False, # batch norm before the activation
-                  dropout: float = 0.0, # share of units dropped after it
+                  dropout: float | None = None, # share of units dropped after it; None: no such layer
                  ) -> list[nn.Module]:
     "Linear layers from each width to the next, each with its norm, activation and dropout."
     layers = []
     for n_in, n_out in zip(sizes, sizes[1:]):
-        layers += [nn.Linear(n_in, n_out)] + [nn.BatchNorm1d(n_out)] * norm + [activation()] + [nn.Dropout(dropout)] * (dropout > 0)
+        layers += [nn.Linear(n_in, n_out)] + [nn.BatchNorm1d(n_out)] * norm + [activation()]
+        if dropout is not None: layers.append(Dropout(dropout, n_out))
     return layers
 
 class Generator(nn.Sequential):
@@ -112,7 +114,7 @@ class EBGAN(nn.Module):
 
     def G_losses(self, fake): # fake (N, pixels) with gradient into G
         D_fake, S = self.D(fake)
-        pt = pulling_away(S) if self.pt_weight else D_fake.new_zeros(())
+        pt = pulling_away(S)
         return dict(loss_G=loss_G(D_fake) + self.pt_weight * pt, pt=pt)
 
 # %% ../../nbs/03_ebgan/02_model.ipynb #9007a803

@@ -136,6 +136,7 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
           steps: int, # how many
           run: Run, # where to log and to save
           log_every: int = 50, # steps between two rows of log.csv, each a mean over the window
+          read=read_window, # how a window of losses becomes a row: `read_window`, or what an ensemble does with its members' losses
          ) -> None:
     "Run `step` from where the run's last checkpoint stands to the end; Diverged when a loss is not finite."
     from tqdm import tqdm
@@ -148,7 +149,7 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
         losses = step(t)
         window.append(torch.stack([v.detach().float() for v in losses.values()]))
         if (t + 1) % log_every and t + 1 < steps: continue
-        means = dict(zip(losses, read_window(window, t + 1 - len(window), saved)))
+        means = dict(zip(losses, read(window, t + 1 - len(window), saved)))
         run.log([dict(step=t + 1, **means)])
         bar.update(len(window))
         bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False)

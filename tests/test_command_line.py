@@ -72,7 +72,8 @@ def test_papermill_itself_refuses_what_is_misspelt(call, tmp_path, words, messag
 @pytest.mark.parametrize("words, message", [
     (["run", "fig-3.44"], "Did you mean 'fig-3.4'?"), (["run", "fig-3.4", "--profile", "qick"], "Did you mean 'quick'?"), (["run", "fig-7.4"], "no notebook yet"),
     (["run", "fig-3.4", "--set", "steps"], "KEY=VALUE"), (["bench", "nothing"], "Unknown benchmark"), (["data", "check", "mnits"], "Did you mean 'mnist'?"),
-    (["promote", "fig-3.1", "--profile", "paper"], "not built")])
+    (["promote", "fig-3.1", "--profile", "paper"], "not built"), (["plan", "fig-3.44"], "Did you mean 'fig-3.4'?"), (["plan", "--gpu", "H20"], "Did you mean 'H200'?"),
+    (["plan", "fig-7.4"], "no notebook yet")])
 def test_nonsense_is_one_sentence(call, words, message):
     done = call("thesis-ebm", *words)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
@@ -110,9 +111,25 @@ def test_compare_and_promoted_references(call):
     assert done.returncode == 0 and "nothing to compare" in done.stdout
 
 
-def test_plan_of_the_paper_needs_no_gpu(call):
-    rows = {r["model"]: r for r in json.loads(call("thesis-ebm", "plan", "--profile", "paper", "--json").stdout)}
-    assert rows["fig-3.9 ebgan"]["parameters"] > 10e6 and rows["fig-3.9 ebgan"]["models"] == 40 and rows["fig-3.9 ebgan"]["total_pflop"] > 0
+def test_plan_of_the_paper_needs_no_gpu(call, tmp_path):
+    "Every artefact with a notebook, in numbers; steps are timed, and nothing is trained or written."
+    made = [r["id"] for r in json.loads(call("thesis-ebm", "list", "--json").stdout) if r["notebook"]]
+    done = call("thesis-ebm", "plan", "--profile", "paper", "--json")
+    plans = {p["id"]: p for p in json.loads(done.stdout)}
+    assert list(plans) == made and plans["tab-3.1"]["models"] == plans["fig-3.1"]["models"] == 0
+    fig = plans["fig-3.9"]
+    rows = {r["name"].split(",")[0]: r for r in fig["rows"]}
+    assert rows["ebgan"]["parameters"] > 10e6 and rows["ebgan"]["models"] == 40 and fig["models"] == 41
+    assert fig["total_flops"] == sum(r["models"] * r["steps"] * r["flops"] for r in fig["rows"]) > 1e15
+    assert 0 < fig["gpu"]["seconds_at_least"] < fig["here"]["seconds"] and fig["here"]["steps_timed"] > 0 and fig["gpu"]["groups"] == 1
+    assert fig["memory"] > 40 * 16 * 11e6 and fig["data_bytes"] > 39e6 and fig["download"] in ({}, {"mnist": 54_950_048})
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "figures").exists()
+
+
+def test_plan_in_words(call):
+    done = call("thesis-ebm", "plan", "fig-3.9", "tab-3.1", "--profile", "paper", "--gpu", "T4", "--no-timing")
+    assert done.returncode == 0 and "tab-3.1 at profile paper: nothing to train." in done.stdout, done.stderr
+    assert "40 x ebgan" in done.stdout and "on one T4 (memory-bound)" in done.stdout and "an estimate" not in done.stdout and "fig-3.4" not in done.stdout
 
 
 def test_the_readme_example_runs(call):

@@ -182,14 +182,24 @@ def print_rows(rows: list[dict]) -> None:
 
 # %% ../../nbs/00_lab/09_cli.ipynb #9796989b
 def cmd_plan(args) -> int:
-    "What a profile costs, counted on the meta device: models, steps, operations, memory."
-    from thesis_ebm.lab.plan import plans
-    rows = [row for name in sorted(plans()) for row in plans()[name].load()(args.profile)]
-    if args.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    print_rows(rows)
+    "What artefacts cost, before they start: models, steps, operations, memory, the time here and the least time on a GPU."
+    from thesis_ebm.lab.plan import describe, gpu_named, plan
+    gpu_named(args.gpu)
+    known = [artefact(id) for id in args.ids] or [a for a in registry().values() if a.notebook]
+    for a in known:
+        if a.notebook is None: raise ValueError(f"{a.id} has no notebook yet: `thesis-ebm list` shows which artefacts have one.")
+    device, counted, timed, plans = None if args.no_timing else _timing_device(args.device), {}, {}, []
+    for a in known:
+        plans.append(plan(a.id, args.profile, args.gpu, device, counted=counted, timed=timed))
+        if not args.json: print(describe(plans[-1]), flush=True)
+    if args.json: print(json.dumps(plans, indent=1))
     return 0
+
+def _timing_device(device: str):
+    "The device that training would use, set as training sets it."
+    from thesis_ebm.lab.train import make_fabric
+    settings = read_settings()
+    return make_fabric(settings.device if device == "auto" else device, threads=settings.threads).device
 
 # %% ../../nbs/00_lab/09_cli.ipynb #7aa9474c
 def cmd_doctor(args) -> int:
@@ -250,7 +260,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("names", nargs="*", metavar="NAME")
     bench = command("bench", cmd_bench, "speed against the plain loop", device=True, json=True)
     bench.add_argument("name", nargs="?", metavar="NAME")
-    command("plan", cmd_plan, "what a profile costs", profile=True, json=True)
+    plan = command("plan", cmd_plan, "what artefacts cost, before they start", profile=True, ids="*", device=True, json=True)
+    plan.add_argument("--gpu", default="H200", metavar="NAME", help="the GPU whose least time is told (default: H200)")
+    plan.add_argument("--no-timing", action="store_true", help="time no steps on this machine")
     command("doctor", cmd_doctor, "versions, device, disk, data")
     return p
 

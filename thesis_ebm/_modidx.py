@@ -279,6 +279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'thesis_ebm.lab.fanout._outcome': ('00_lab/fanout.html#_outcome', 'thesis_ebm/lab/fanout.py'),
                                        'thesis_ebm.lab.fanout._package': ('00_lab/fanout.html#_package', 'thesis_ebm/lab/fanout.py'),
                                        'thesis_ebm.lab.fanout._place': ('00_lab/fanout.html#_place', 'thesis_ebm/lab/fanout.py'),
+                                       'thesis_ebm.lab.fanout._prepare': ('00_lab/fanout.html#_prepare', 'thesis_ebm/lab/fanout.py'),
                                        'thesis_ebm.lab.fanout._ray_cluster': ( '00_lab/fanout.html#_ray_cluster',
                                                                                'thesis_ebm/lab/fanout.py'),
                                        'thesis_ebm.lab.fanout._received': ('00_lab/fanout.html#_received', 'thesis_ebm/lab/fanout.py'),

@@ -124,7 +124,7 @@ def _ray_cluster(address: str, # HOST:PORT; empty: a Ray of our own
                  cpus: int, # processors of a Ray of our own
                 ):
     "Ray, connected. On leaving, a Ray of our own is stopped and one of somebody else's only parted from; one that was in use already is left alone."
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _prepare(address)
     try: import ray
     except ImportError: raise ImportError("Ray is not installed: pip install 'thesis-ebm[cluster]', or leave engine at local.") from None
     if ray.is_initialized():
@@ -135,10 +135,16 @@ def _ray_cluster(address: str, # HOST:PORT; empty: a Ray of our own
         yield ray
     finally: ray.shutdown()
 
+def _prepare(address: str) -> None:
+    "What Ray reads from the environment as it is imported."
+    wanted = dict(RAY_USAGE_STATS_ENABLED="0", RAY_IGNORE_UNHANDLED_ERRORS="1") # the errors come with the answers
+    if not address: # on 127.0.0.1 only, and nobody without the token; without ours, Ray would keep one in the home folder
+        wanted |= dict(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    for name, value in wanted.items(): os.environ.setdefault(name, value)
+
 def _start(ray, cpus: int) -> None:
-    "A Ray of this machine alone. Nobody without its token can use it; without ours, Ray would keep one in the home folder."
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init("local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False, logging_level="ERROR")
+    "A Ray of this machine alone, for as long as it is needed."
+    ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 # %% ../../nbs/00_lab/04_fanout.ipynb #04fa0c05
 def _join(ray, address: str) -> None:

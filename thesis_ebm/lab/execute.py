@@ -111,15 +111,14 @@ def run_artefacts(ids: list[str], # of artefacts that have a notebook
                  ) -> list[Outcome]:
     "Regenerate artefacts, cheapest first; ValueError for an unknown one or one without a notebook, before anything runs."
     check_profile(profile)
-    settings = read_settings()
-    if address is None: address = "" if engine == "local" else settings.address
-    engine, address = check_engine(engine or settings.engine, address)
+    engine, address = _where(engine, address)
     for a in map(artefact, ids):
         if a.notebook is None: raise ValueError(f"{a.id} has no notebook yet: `thesis-ebm list` shows which artefacts can be made.")
     parameters, fresh, todo = dict(seed=seed, overrides=overrides or {}), [], []
     for id in dict.fromkeys(ids): (fresh if not force and status(artefact(id), profile, parameters).state == "fresh" else todo).append(id)
     for id in fresh: say(f"{id:8} fresh    {result_folder(id, profile)}")
-    share = max(1, settings.workers // max(1, min(jobs, len(todo))))
+    if todo and engine == "ray": fanout.check_ray(address)
+    share = max(1, read_settings().workers // max(1, min(jobs, len(todo))))
     work = [Job(id, profile, seed, device, overrides or {}, share, force, engine, address)
             for id in sorted(todo, key=lambda id: cost(id, profile))]
     outcomes = []
@@ -127,6 +126,14 @@ def run_artefacts(ids: list[str], # of artefacts that have a notebook
         outcomes.append(o)
         say(line(o, profile))
     return [Outcome(id, "fresh") for id in fresh] + outcomes
+
+
+# %% ../../nbs/00_lab/08_execute.ipynb #31f3b071
+def _where(engine: str | None, address: str | None) -> tuple[str, str]:
+    "What was asked for, completed from the settings."
+    settings = read_settings()
+    if address is None: address = "" if engine == "local" else settings.address
+    return check_engine(engine or settings.engine, address)
 
 def line(o: Outcome, profile: str) -> str:
     "One line of progress."

@@ -172,17 +172,37 @@ with fanout._ray_cluster(os.environ["THESIS_EBM_ADDRESS"], 1):
 @needs_ray
 def test_what_a_cluster_cannot_do_is_a_sentence(cluster):
     env = cluster.env() | dict(THESIS_EBM_ENGINE="ray", THESIS_EBM_ADDRESS=cluster.address)
+    no_token = {k: v for k, v in env.items() if not k.startswith("RAY_")}
+    stranger = subprocess.Popen([sys.executable, "-c", "from thesis_ebm.lab import fanout; fanout.map(abs, [1])"], env=no_token, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     done = subprocess.run([sys.executable, "-c", ODD_ONES], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "asks for a token (RAY_AUTH_MODE=token" in stranger.communicate(timeout=60)[1].splitlines()[-1]
     said = [line.removeprefix("SAID ") for line in done.stdout.splitlines() if line.startswith("SAID ")]
     for sentence, part in zip(said, ("was killed", "ValueError: math domain error", "has a GPU to offer", "here it is 9.9"), strict=True):
         assert part in sentence, (sentence, done.stderr[-2000:])
 
 
+KEPT = """
+from dataclasses import replace
+from thesis_ebm.ebgan.digits import PROFILES, Job, digits
+from thesis_ebm.lab import fanout
+job = Job(replace(PROFILES["smoke"].config, steps=7), 0, "smoke", "cpu")
+made = fanout.map(digits, [job], engine="local", progress=False)[0]
+again = fanout.map(digits, [job], progress=False)[0]
+assert again == made
+print(f"train_digits/{made.folder.name}")
+"""
+
+
 @needs_ray
-def test_a_cluster_that_asks_for_a_token(cluster):
-    env = {k: v for k, v in cluster.env().items() if not k.startswith("RAY_")} | dict(THESIS_EBM_ENGINE="ray", THESIS_EBM_ADDRESS=cluster.address)
-    done = subprocess.run([sys.executable, "-c", "from thesis_ebm.lab import fanout; fanout.map(abs, [1])"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "RAY_AUTH_MODE=token" in done.stderr.splitlines()[-1]
+def test_a_run_that_is_here_is_not_trained_there(cluster):
+    "The command's folder of runs is another than the node's: the node is sent what is here, and sends it back to no effect."
+    mine = cluster.folder / "mine" / "runs"
+    env = cluster.env() | dict(THESIS_EBM_ENGINE="ray", THESIS_EBM_ADDRESS=cluster.address, THESIS_EBM_RUNS=str(mine))
+    done = subprocess.run([sys.executable, "-c", KEPT], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    name = done.stdout.splitlines()[-1]
+    sent = {p.name: p.read_bytes() for p in (cluster.folder / "here" / "runs" / name).iterdir()}
+    assert sent == {n: (mine / name / n).read_bytes() for n in sent} and "record.json" in sent
 
 
 @needs_ray

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from . import fanout
 from .files import (code_of, make_folder, sha256_file, sha256_source, sha256_value, whole_file, whole_folder,
                                   write_json, writing)
 from .settings import check_profile, cores, read_settings, unknown_name
@@ -212,8 +213,10 @@ def run(experiment, # function (config, data, run) -> dict of results
     settings = read_settings()
     precision = precision or settings.precision
     key = run_key(experiment, config, data, seed, precision)
-    folder = settings.runs / experiment.__name__ / f"{check_profile(profile)}-{key[:16]}"
+    name = f"{experiment.__name__}/{check_profile(profile)}-{key[:16]}"
+    folder = settings.runs / name
     if (folder / "record.json").exists(): return Result(folder)
+    if files := fanout.elsewhere(name): return Result(unpack_run(name, lambda: files))
     make_folder(folder)
     handle = Run(folder, config, seed, device or settings.device, precision, settings.threads, settings.checkpoint_seconds, progress)
     with FileLock(folder.with_suffix(".lock")):

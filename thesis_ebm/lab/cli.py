@@ -19,7 +19,7 @@ from ..data.catalog import DATASETS, dataset, find, get, verify
 from .artifact import artefact, compare, git_state, promote, read_record, registry, result_folder, status, thesis_csv
 from .files import write_json, write_text
 from .run import cpu_name, versions
-from .settings import DEVICES, PROFILES, check_profile, find_root, read_settings, unknown_name
+from .settings import DEVICES, ENGINES, PROFILES, check_profile, find_root, read_settings, unknown_name
 
 # %% ../../nbs/00_lab/09_cli.ipynb #bf840e9c
 def cmd_list(args) -> int:
@@ -51,7 +51,7 @@ def cmd_run(args) -> int:
     "Regenerate artefacts; 1 when a notebook failed."
     from thesis_ebm.lab.execute import run_artefacts
     outcomes = run_artefacts(args.ids, args.profile, args.seed, args.device, parse_settings(args.set), args.jobs, args.force,
-                             say=lambda s: print(s, flush=True))
+                             lambda s: print(s, flush=True), args.engine, args.address)
     return summary(outcomes)
 
 def summary(outcomes) -> int:
@@ -66,7 +66,8 @@ def cmd_reproduce(args) -> int:
     "Everything that has a notebook, then the report."
     from thesis_ebm.lab.execute import run_artefacts
     ids = [a.id for a in registry().values() if a.notebook]
-    outcomes = run_artefacts(ids, args.profile, device=args.device, jobs=args.jobs, force=args.force, say=lambda s: print(s, flush=True))
+    outcomes = run_artefacts(ids, args.profile, device=args.device, jobs=args.jobs, force=args.force, say=lambda s: print(s, flush=True),
+                             engine=args.engine, address=args.address)
     code = summary(outcomes)
     print(f"\nReport: {build_report(args.profile, {o.id: o for o in outcomes if o.state == 'failed'})}")
     return code
@@ -245,6 +246,8 @@ def parser() -> argparse.ArgumentParser:
         if device: c.add_argument("--device", default="auto", choices=DEVICES)
         if jobs: c.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks side by side (they share the workers)")
         if jobs: c.add_argument("--force", action="store_true", help="run what is fresh as well")
+        if jobs: c.add_argument("--engine", choices=ENGINES, help="where trainings run: this machine, or a Ray cluster (default: settings.ini)")
+        if jobs: c.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; without one, a Ray of this machine's own")
         if json: c.add_argument("--json", action="store_true", help="machine-readable output")
         return c
     command("list", cmd_list, "every artefact and its status", json=True)

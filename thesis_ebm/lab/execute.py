@@ -13,7 +13,7 @@ from pathlib import Path
 from . import fanout
 from .artifact import PARAMETERS, artefact, read_record, result_folder, status
 from .files import DiskError, make_folder
-from .settings import check_profile, find_root, read_settings
+from .settings import check_engine, check_profile, find_root, read_settings
 
 # %% ../../nbs/00_lab/08_execute.ipynb #3adda474
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Job:
     overrides: dict = field(default_factory=dict)
     workers: int = 1 # processes that the notebook may start
     force: bool = False # even when it is fresh
+    engine: str = "local" # local | ray: where its trainings run
+    address: str = "" # of the Ray cluster
 
 @dataclass(frozen=True)
 class Outcome:
@@ -66,7 +68,7 @@ def _execute(job: Job, target: Path) -> Outcome:
     begun, error = time.monotonic(), ""
     try:
         a = artefact(job.id)
-        os.environ["THESIS_EBM_WORKERS"] = str(job.workers)
+        os.environ.update(THESIS_EBM_WORKERS=str(job.workers), THESIS_EBM_ENGINE=job.engine, THESIS_EBM_ADDRESS=job.address)
         declared_parameters(a.notebook)
         _papermill(a.notebook, target, dict(profile=job.profile, seed=job.seed, device=job.device, out="", overrides=job.overrides))
         made = status(a, job.profile, dict(seed=job.seed, overrides=job.overrides))
@@ -104,21 +106,34 @@ def run_artefacts(ids: list[str], # of artefacts that have a notebook
                   jobs: int = 1, # notebooks side by side
                   force: bool = False, # run what is fresh as well
                   say=print, # how to report progress
+                  engine: str | None = None, # local | ray; None: as settings.ini says
+                  address: str | None = None, # of the Ray cluster; None: as settings.ini says
                  ) -> list[Outcome]:
     "Regenerate artefacts, cheapest first; ValueError for an unknown one or one without a notebook, before anything runs."
     check_profile(profile)
+    engine, address = _where(engine, address)
     for a in map(artefact, ids):
         if a.notebook is None: raise ValueError(f"{a.id} has no notebook yet: `thesis-ebm list` shows which artefacts can be made.")
     parameters, fresh, todo = dict(seed=seed, overrides=overrides or {}), [], []
     for id in dict.fromkeys(ids): (fresh if not force and status(artefact(id), profile, parameters).state == "fresh" else todo).append(id)
     for id in fresh: say(f"{id:8} fresh    {result_folder(id, profile)}")
+    if todo and engine == "ray": fanout.check_ray(address)
     share = max(1, read_settings().workers // max(1, min(jobs, len(todo))))
-    work = [Job(id, profile, seed, device, overrides or {}, share, force) for id in sorted(todo, key=lambda id: cost(id, profile))]
+    work = [Job(id, profile, seed, device, overrides or {}, share, force, engine, address)
+            for id in sorted(todo, key=lambda id: cost(id, profile))]
     outcomes = []
-    for o in fanout.stream(execute, work, workers=jobs):
+    for o in fanout.stream(execute, work, workers=jobs, engine="local"):
         outcomes.append(o)
         say(line(o, profile))
     return [Outcome(id, "fresh") for id in fresh] + outcomes
+
+
+# %% ../../nbs/00_lab/08_execute.ipynb #31f3b071
+def _where(engine: str | None, address: str | None) -> tuple[str, str]:
+    "What was asked for, completed from the settings."
+    settings = read_settings()
+    if address is None: address = "" if engine == "local" else settings.address
+    return check_engine(engine or settings.engine, address)
 
 def line(o: Outcome, profile: str) -> str:
     "One line of progress."

@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['SHARED', 'LOSSES', 'KEPT', 'initial', 'player_rules', 'train_alone', 'check_shared', 'shape_G', 'shape_D', 'rule_G',
            'rule_D', 'Players', 'team', 'team_blocks', 'Population', 'game', 'judged', 'gradients', 'play', 'by_place',
-           'read_window', 'dismiss', 'sample', 'Group', 'scores', 'train_group', 'row']
+           'read_window', 'dismiss', 'sample', 'Group', 'scores', 'train_group', 'pad_to', 'row', 'widths',
+           'model_order', 'model_cost', 'model_size', 'as_group', 'digits_plan', 'Study', 'study']
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #9d3873c0
 from contextlib import nullcontext
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 import torch
+from ..data.catalog import load
 from ..data.images import to_bytes, to_unit
 from .digits import DigitsConfig, build, crop, judge_digits
 from .model import EBGAN, GAN, adversarial_step
 from ..lab.ensemble import (
     MemberOptimiser, Replay, Rule, Stack, blocks, dropout_masks, healthy_members, keep_freed_memory, keep_members, make_optimiser,
     optimiser_state, remaining, roll_call, set_optimiser_state)
+from ..lab.groups import Plan, Trained, family_of, model_id, train_models
 from ..lab.noise import Noise, draw_masks, normal
+from ..lab.run import Result
 from ..lab.train import Batches, derive_seed, train
 from ..metrics.digits import ClassifierConfig, digit_classifier
 
@@ -245,22 +249,83 @@ def scores(p: Population, n: int, stream: str, classifier) -> dict: # member -> 
 
 def train_group(config: Group, data, run) -> dict:
     "The experiment: rows, one a member in the order of the group, and uint8 digits (members, KEPT, 1, 28, 28), black for one that diverged."
-    fabric, n = run.fabric, config.configs[0].samples
+    fabric, n, members = run.fabric, config.configs[0].samples, range(len(config.configs))
     if fabric.device.type == "cpu": keep_freed_memory()
-    double = fabric._precision.precision == "64-true"
-    p = Population(config.configs, config.seeds, data.images, fabric.device, torch.float64 if double else torch.float32, fabric.autocast)
-    classifier, _ = digit_classifier(config.classifier, config.profile, run.device)
-    before = {m: s["I"] for m, s in scores(p, n, "before", classifier).items()}
+    dtype = torch.float64 if run.precision == "64-true" else torch.float32
+    p = Population(config.configs, config.seeds, data.images, fabric.device, dtype, fabric.autocast)
     train(p.step, dict(population=p), config.configs[0].steps, run, read=partial(read_window, p))
+    classifier, _ = digit_classifier(config.classifier, config.profile, run.device)
     first, again = sample(p, n, "first"), scores(p, n, "again", classifier)
-    black = torch.zeros(KEPT, 1, 28, 28, dtype=torch.uint8)
-    digits = [crop(first[m][:KEPT]) if m in first else black for m in range(len(config.configs))]
     judged = {m: judge_digits(x, classifier) for m, x in first.items()}
-    return dict(rows=[row(p, config, m, before[m], judged.get(m), again.get(m)) for m in range(len(digits))], digits=torch.stack(digits))
+    black = torch.zeros(KEPT, 1, 28, 28, dtype=torch.uint8)
+    digits = [pad_to(crop(first[m][:KEPT]), KEPT) if m in first else black for m in members]
+    return dict(family=family_of(train_group, data, run.precision, config.classifier), digits=torch.stack(digits),
+                rows=[row(p, config, m, judged.get(m), again.get(m)) for m in members])
 
-def row(p: Population, group: Group, member: int, before: float, judged: dict | None, again: dict | None) -> dict:
+def pad_to(digits: torch.Tensor, n: int) -> torch.Tensor:
+    "The digits, followed by black ones up to n."
+    return torch.cat([digits, digits.new_zeros(n - len(digits), *digits.shape[1:])])
+
+def row(p: Population, group: Group, member: int, judged: dict | None, again: dict | None) -> dict:
     "What is kept of a finished model."
-    losses = dict(zip(LOSSES, p.last.get(member, [None] * len(LOSSES))))
-    about = dict(seed=group.seeds[member], status="diverged" if member in p.died else "complete",
-                 step=p.died.get(member, group.configs[member].steps), I_before=before, D_real=losses["D_real"], D_fake=losses["D_fake"])
+    losses, config, seed = dict(zip(LOSSES, p.last.get(member, [None] * len(LOSSES)))), group.configs[member], group.seeds[member]
+    about = dict(model=model_id(config, seed), seed=seed, status="diverged" if member in p.died else "complete",
+                 step=p.died.get(member, config.steps), D_real=losses["D_real"], D_fake=losses["D_fake"])
     return about | (dict(judged, I_again=again["I"]) if judged else {})
+
+# %% ../../nbs/03_ebgan/04_population.ipynb #2633bc84
+def widths(c: DigitsConfig) -> tuple[list[int], list[int]]:
+    "Widths of the layers of G and of D, ends included."
+    return ([c.nz] + [c.sizeG] * (c.nLayerG - 1) + [c.pixels],
+            [c.pixels] + [c.sizeD] * (c.nLayerD - 1) + [1 if c.model == "gan" else c.pixels])
+
+def model_order(c: DigitsConfig, seed: int) -> tuple: return shape_D(c), shape_G(c), rule_D(c), rule_G(c), c.dropoutD, c.model, c.m, seed
+
+def model_cost(c: DigitsConfig, seed: int) -> float:
+    "Relative time of a step."
+    g, d = (sum(a * b for a, b in zip(w, w[1:])) for w in widths(c))
+    return c.batch * (3 * g + 8 * d) + 2e6
+
+def model_size(c: DigitsConfig, seed: int) -> float: # bytes
+    "What a model takes in training."
+    g, d = widths(c)
+    parameters = sum((a + 3) * b for w in (g, d) for a, b in zip(w, w[1:]))
+    return 16 * parameters + 4 * c.batch * (3 * sum(g) + 6 * sum(d) + 4 * c.pixels)
+
+def as_group(classifier: ClassifierConfig, profile: str, models: tuple) -> Group:
+    "The configuration of a group's run."
+    configs, seeds = zip(*models)
+    return Group(configs, seeds, classifier, profile)
+
+def digits_plan(c: DigitsConfig, # any of the models: the data are read as it says
+                classifier: ClassifierConfig, profile: str) -> Plan:
+    "How GANs and EBGANs on digits are trained in groups."
+    return Plan(train_group, partial(load, "mnist", "train", c.data, c.limit or None), partial(as_group, classifier, profile),
+                model_order, model_cost, model_size, classifier)
+
+# %% ../../nbs/03_ebgan/04_population.ipynb #84f90641
+@dataclass(frozen=True)
+class Study:
+    "Trained and judged: `models[label]` has one entry a seed."
+    models: dict[str, list[Trained]]
+    judged_by: Result
+    seeds: list[int]
+
+    @property
+    def runs(self) -> list[Result]:
+        return [self.judged_by] + list({t.result.folder: t.result for ts in self.models.values() for t in ts}.values())
+    @property
+    def data(self) -> list[dict]: return [self.runs[1].record["data"]]
+    def values(self, label: str, key: str) -> list[float]:
+        "A score of each seed; nan for one that diverged."
+        return [t.row.get(key, float("nan")) for t in self.models[label]]
+
+def study(configs: dict[str, DigitsConfig], # by label
+          classifier: ClassifierConfig, seeds, # training seeds
+          profile: str, device: str = "auto", parts: int = 2, # groups
+         ) -> Study:
+    "Train or load the classifier, and every configuration with every seed."
+    _, judged_by = digit_classifier(classifier, profile, device)
+    models = [(c, s) for c in configs.values() for s in seeds]
+    trained = iter(train_models(models, digits_plan(models[0][0], classifier, profile), parts, profile, device))
+    return Study({label: [next(trained) for _ in seeds] for label in configs}, judged_by, list(seeds))

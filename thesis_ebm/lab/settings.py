@@ -18,7 +18,7 @@ PROFILES = ("smoke", "quick", "gpu", "paper")
 ENGINES = ("local", "ray")
 KEYS = dict(data=("folders", ""), runs=("folders", "runs"), figures=("folders", "figures"),
             device=("compute", "auto"), precision=("compute", "auto"), workers=("compute", "auto"), threads=("compute", "1"),
-            checkpoint_seconds=("compute", "5"), engine=("compute", "local"), address=("compute", ""))
+            checkpoint_seconds=("compute", "5"), engine=("compute", "local"), address=("compute", ""), memory_gb=("compute", "auto"), shard=("compute", ""))
 
 class SettingsError(ValueError):
     "A setting that is unknown or has a value that it cannot take; the message names it and the remedy."
@@ -67,6 +67,8 @@ class Settings:
     checkpoint_seconds: int
     engine: str
     address: str
+    memory_gb: float # 0: a share of what the device has
+    shard: str # "k/n"; empty: all
 
     @property
     def raw(self) -> Path:
@@ -107,6 +109,20 @@ def _count(key, value, source, auto=None, least=1):
         raise SettingsError(f"{key} = {value!r} in {source}: must be a whole number of at least {least}{' or auto' if auto else ''}.")
     return int(value)
 
+def _amount(key, value, source):
+    "A positive number; 0 for auto."
+    try: number = 0.0 if value == "auto" else float(value)
+    except ValueError: number = -1.0
+    if not 0 <= number < float("inf") or (number == 0 and value != "auto"):
+        raise SettingsError(f"{key} = {value!r} in {source}: must be a number above 0, or auto.")
+    return number
+
+def _shard(key, value, source):
+    k, slash, n = value.partition("/")
+    if value and not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise SettingsError(f"{key} = {value!r} in {source}: write K/N with 1 <= K <= N, such as 2/8, or leave it empty.")
+    return value
+
 def check_engine(engine: str, address: str, source: str = "the command line") -> tuple[str, str]:
     "The two themselves when they fit together; SettingsError for an unknown engine, or an address that nobody would use."
     _choice("engine", engine, source, ENGINES)
@@ -131,4 +147,5 @@ def read_settings(root: Path | None = None, # the checkout; None: found
                     _choice("device", *v["device"], DEVICES), _choice("precision", *v["precision"], PRECISIONS),
                     _count("workers", *v["workers"], auto=cores()), _count("threads", *v["threads"]),
                     _count("checkpoint_seconds", *v["checkpoint_seconds"], least=0),
-                    _choice("engine", *v["engine"], ENGINES), check_engine(v["engine"][0], *v["address"])[1])
+                    _choice("engine", *v["engine"], ENGINES), check_engine(v["engine"][0], *v["address"])[1],
+                    _amount("memory_gb", *v["memory_gb"]), _shard("shard", *v["shard"]))

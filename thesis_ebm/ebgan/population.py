@@ -222,6 +222,7 @@ def sample(p: Population, n: int, # digits of each member
            stream: str, # names the noise: another name, other digits
           ) -> dict: # member -> uint8, (n, 1, H, W), on the CPU
     "Digits drawn from every generator."
+    if not p.members: return {}
     c, drawn = p.configs[0], {}
     z = normal(Noise(p.seeds, p.images.device), f"samples {stream}", n, c.nz).to(p.dtype)
     side = 28 + 2 * c.pad

@@ -128,6 +128,8 @@ class Work:
     profile: str
     device: str
 
+    def __repr__(self): return f"{len(self.models)} models, the first {self.models[0][0]}"
+
 def train_work(work: Work) -> list[Result]:
     "Train a piece: one run for each part that the device's memory can hold."
     parts = fit([list(work.models)], lambda m: work.plan.size(*m), memory_budget(work.device))

@@ -135,6 +135,7 @@ def _ray_cluster(address: str, # HOST:PORT; empty: a Ray of our own
         yield ray
     finally: ray.shutdown()
 
+# %% ../../nbs/00_lab/04_fanout.ipynb #04fa0c18
 def _prepare(address: str) -> None:
     "What Ray reads from the environment as it is imported."
     wanted = dict(RAY_USAGE_STATS_ENABLED="0", RAY_IGNORE_UNHANDLED_ERRORS="1") # the errors come with the answers
@@ -261,6 +262,7 @@ def _visit(work: bytes, driver: dict, node: str) -> tuple[dict, list]: # the ans
     value = _within(function(config), lambda v: _wrap(v, files))
     return dict(node=node, value=value, differs=_difference(there, driver["package"])), files
 
+# %% ../../nbs/00_lab/04_fanout.ipynb #04fa0c19
 def _for_workers() -> dict[str, str]:
     "The settings that a task takes from this machine."
     s = read_settings()

@@ -10,7 +10,7 @@ from functools import cache, partial
 import torch
 from ..data.catalog import DataMissing, find
 from .model import EBGAN, GAN, AutoEncoder, Classifier, Generator, adversarial_step
-from ..lab.ensemble import make_optimiser
+from ..lab.ensemble import Rule, make_optimiser
 from ..lab.plan import Workload
 from ..lab.run import override
 from ..lab.settings import check_profile, unknown_name
@@ -96,7 +96,7 @@ def training_digits(source: str, # auto | full | embedded
     return dict(data_bytes=784 * min(n, limit or n), dataset="mnist", source=source, download_bytes=70_000 * (784 + 1) + 2 * (16 + 8))
 
 @cache
-def _make(name: str): return partial(make_optimiser, name)
+def _make(name: str): return partial(make_optimiser, Rule(name))
 
 def _step(config: DigitsConfig, model, opt_D, opt_G):
     return adversarial_step(model, opt_D, opt_G, torch.rand(config.batch, config.pixels) * 2 - 1, torch.randn(config.batch, config.nz))

@@ -63,7 +63,7 @@ def normal(noise: Noise, stream: str, *shape: int) -> torch.Tensor: # float32, (
     return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :n].view(-1, *shape)
 
 def keep_mask(noise: Noise, stream: str,
-              p: torch.Tensor, # share dropped of each member, (M,), in [0, 1)
+              p: torch.Tensor, # share dropped of each member, (M,), in [0, 1); `noise` may be one for all
               *shape: int) -> torch.Tensor: # float32, (M, *shape): 0 or 1 / (1 - p)
     "Dropout masks; p is met to within 2**-16."
     n = math.prod(shape)

@@ -241,12 +241,14 @@ def at_most(table, layers: int): # pandas DataFrame
 def by_architecture(table, column: str, other: str = "GAN"): # pandas DataFrame, a row an architecture
     "The mean of a column over each architecture's EBGANs, and over its models of another kind."
     means = table.groupby([*ARCHITECTURE, "model"])[column].mean().unstack("model")
-    return means[["EBGAN", other]].dropna()
+    return means.reindex(columns=["EBGAN", other]).dropna()
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #0ee51b72
 def plan(id: str, profile: str): # list of `Workload`, or None
     "What Figures 3.2, 3.3 and 3.4, which share the grid, train at a profile; None for another artefact."
     if id not in ("fig-3.2", "fig-3.3", "fig-3.4"): return None
     p = grid_profile(profile)
-    kinds = Counter(replace(c, lr=0.001) for c, _ in models_of(p))
-    return [workload(c, n) for c, n in kinds.items()] + [judge_workload(p.classifier)]
+    least = bool(p.minutes) and not p.architectures
+    kinds = Counter(replace(c, lr=0.001) for c, _ in models_of(replace(p, architectures=8) if least else p))
+    counted = [workload(c, n) for c, n in kinds.items()]
+    return [replace(w, name=f"at least {w.name}") if least else w for w in counted] + [judge_workload(p.classifier)]

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from .digits import DigitsConfig, judge_workload, workload
-from .population import digits_plan, model_cost
-from ..lab.groups import Trained, train_models
+from .population import digits_plan, model_cost, model_size
+from ..lab.groups import Trained, memory_budget, train_models
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile, unknown_name
 from ..metrics.digits import ClassifierConfig, digit_classifier
@@ -173,10 +173,14 @@ def measure_speed(config: Speed, data, run) -> dict:
     seconds = (time.perf_counter() - begun) / config.rounds
     return dict(seconds_per_round=seconds, seconds_per_cost=seconds / sum(model_cost(c, 0) for c in config.configs))
 
+def _that_fit(configs: list[DigitsConfig], budget: float) -> tuple: # bytes
+    "Every n-th of the models, as many as memory has room for."
+    return tuple(configs[::max(1, math.ceil(sum(model_size(c, 0) for c in configs) / budget))])
+
 def affordable(p: GridProfile, profile: str, device: str = "auto") -> tuple[GridProfile, list[Result]]:
     "The profile with its number of architectures settled, and the run that measured the speed, if any."
     if not p.minutes or p.architectures: return p, []
-    some = Speed(tuple(c for c, _ in models_of(replace(p, architectures=8, seeds=1))))
+    some = Speed(_that_fit([c for c, _ in models_of(replace(p, architectures=8, seeds=1))], memory_budget(device)))
     measured = run(measure_speed, some, 0, digits_plan(p.config, p.classifier, profile).load(), profile, device)
     total = len(chosen(p, "ebgan"))
     seconds = lambda n: (sum(model_cost(c, 0) for c, _ in models_of(replace(p, architectures=n))) * p.config.steps

@@ -403,8 +403,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'thesis_ebm/lab/ensemble.py'),
                                          'thesis_ebm.lab.ensemble.healthy_members': ( '00_lab/ensemble.html#healthy_members',
                                                                                       'thesis_ebm/lab/ensemble.py'),
-                                         'thesis_ebm.lab.ensemble.keep_freed_memory': ( '00_lab/ensemble.html#keep_freed_memory',
-                                                                                        'thesis_ebm/lab/ensemble.py'),
                                          'thesis_ebm.lab.ensemble.keep_members': ( '00_lab/ensemble.html#keep_members',
                                                                                    'thesis_ebm/lab/ensemble.py'),
                                          'thesis_ebm.lab.ensemble.make_optimiser': ( '00_lab/ensemble.html#make_optimiser',

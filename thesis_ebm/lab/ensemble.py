@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['as_gradients_come', 'which_drop', 'Stack', 'dropout_masks', 'Rule', 'make_optimiser', 'stretches', 'Block',
-           'adam_memory', 'MemberOptimiser', 'keep_members', 'roll_call', 'healthy_members', 'Replay',
-           'keep_freed_memory']
+           'adam_memory', 'MemberOptimiser', 'keep_members', 'roll_call', 'healthy_members', 'Replay']
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #f3f20968
 import copy
@@ -193,11 +192,3 @@ class Replay:
         with torch.cuda.stream(self.stream): results = self.f()
         torch.cuda.current_stream().wait_stream(self.stream)
         return results
-
-# %% ../../nbs/00_lab/16_ensemble.ipynb #fe3c1881
-def keep_freed_memory() -> bool: # False where the C library has no such setting
-    "Let this process keep large freed blocks for the next step instead of giving them back (glibc's M_MMAP_MAX and M_TRIM_THRESHOLD)."
-    import ctypes
-    try: mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError): return False
-    return bool(mallopt(-4, 0) and mallopt(-1, 2**31 - 1))

@@ -2,12 +2,29 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = os.environ.get("THESIS_EBM_DATA", "")
 BIN = Path(sys.executable).parent
+
+
+def clean_env(folder: Path, **more) -> dict:
+    "The environment of a subprocess: no setting of the machine's; runs and figures below `folder`."
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("THESIS_EBM_", "RAY_"))}
+    return kept | dict(THESIS_EBM_RUNS=str(folder / "runs"), THESIS_EBM_FIGURES=str(folder / "figures"), THESIS_EBM_DEVICE="cpu", THESIS_EBM_WORKERS="1") | more
+
+
+def wait_for(condition, seconds=90):
+    "Poll until the condition is true; fails when it does not become so."
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("what was waited for did not happen")
 
 
 @pytest.fixture

@@ -117,6 +117,9 @@ def test_plan_of_the_paper_needs_no_gpu(call, tmp_path):
     done = call("thesis-ebm", "plan", "--profile", "paper", "--json")
     plans = {p["id"]: p for p in json.loads(done.stdout)}
     assert list(plans) == made and plans["tab-3.1"]["models"] == plans["fig-3.1"]["models"] == 0
+    grid = plans["fig-3.2"]
+    assert grid["models"] == 6144 + 512 + 512 + 1 and grid["gpu"]["groups"] > 1 and grid["here"]["steps_timed"] > 0
+    assert all(plans[id]["models"] == grid["models"] and plans[id]["total_flops"] == grid["total_flops"] for id in ("fig-3.3", "fig-3.4")), "one grid"
     fig = plans["fig-3.9"]
     rows = {r["name"].split(",")[0]: r for r in fig["rows"]}
     assert rows["ebgan"]["parameters"] > 10e6 and rows["ebgan"]["models"] == 40 and fig["models"] == 41

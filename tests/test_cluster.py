@@ -193,12 +193,12 @@ def what_it_cannot_do_is_a_sentence(cluster):
 KEPT = """
 from dataclasses import replace
 from thesis_ebm.ebgan.digits import PROFILES
-from thesis_ebm.ebgan.population import digits_plan
+from thesis_ebm.ebgan.population import digits_recipe
 from thesis_ebm.lab import fanout
 from thesis_ebm.lab.groups import Work, train_work
 p = PROFILES["smoke"]
 models = tuple((replace(p.config, steps=7, model=kind), 0) for kind in ("gan", "ebgan"))
-work = Work(digits_plan(models[0][0], p.classifier, "smoke"), models, frozenset(), "smoke", "cpu")
+work = Work(digits_recipe(models[0][0], p.classifier, "smoke"), models, frozenset(), "smoke", "cpu")
 made = fanout.map(train_work, [work], engine="local", progress=False)[0]
 again = fanout.map(train_work, [work], progress=False)[0]
 assert again == made and len(made) == 1

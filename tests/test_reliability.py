@@ -12,13 +12,13 @@ from conftest import BIN, ROOT, clean_env, wait_for
 TRAIN = """
 from dataclasses import replace
 from thesis_ebm.ebgan.digits import PROFILES
-from thesis_ebm.ebgan.population import digits_plan
+from thesis_ebm.ebgan.population import digits_recipe
 from thesis_ebm.lab.groups import train_models
 p = PROFILES["smoke"]
 kinds = [dict(model="gan"), dict(model="gan", nLayerG=3, dropoutD=True, optimD="sgd", optimG="sgd"), dict(model="gan", nLayerD=3, optimD="sgd"),
          dict(model="ebgan"), dict(model="ebgan", dropoutD=True, lr=3e-4), dict(model="ebgan-pt", nLayerG=3, optimG="sgd")]
 models = [(replace(p.config, steps={steps}, **kind), seed) for seed, kind in enumerate(kinds + {more})]
-group, = {{t.result.folder for t in train_models(models, digits_plan(models[0][0], p.classifier, "smoke"), 1, "smoke", "cpu")}}
+group, = {{t.result.folder for t in train_models(models, digits_recipe(models[0][0], p.classifier, "smoke"), 1, "smoke", "cpu")}}
 print(group)
 """
 DIES = dict(model="gan", lr=3e4, optimD="sgd")  # within a few steps

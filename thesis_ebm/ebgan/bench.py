@@ -122,6 +122,7 @@ class Rounds:
             p.terminate()
             p.join()
 
+# %% ../../nbs/03_ebgan/06_bench.ipynb #65ae167a
 def _player(configs, device: str, rounds: int, source: str):
     "A function that plays rounds of a population and gives the seconds of one."
     device = make_fabric(device).device
@@ -140,7 +141,7 @@ def _serve(pipe, *what) -> None:
     pipe.send("ready")
     while pipe.recv(): pipe.send((play(), peak_memory_mb()))
 
-# %% ../../nbs/03_ebgan/06_bench.ipynb #301edaf4
+# %% ../../nbs/03_ebgan/06_bench.ipynb #653a295f
 SHAPES = dict(small=(2, 400, 2, 128), middle=(3, 800, 3, 256), large=(4, 1600, 4, 512)) # nLayerG, sizeG, nLayerD, sizeD
 
 def bench_models(name: str, # quick | small | middle | large
@@ -151,6 +152,7 @@ def bench_models(name: str, # quick | small | middle | large
     shape = DigitsConfig(nLayerG=nLayerG, sizeG=sizeG, nLayerD=nLayerD, sizeD=sizeD, data="auto")
     return [replace(shape, model=("gan", "ebgan")[i % 2], dropoutD=i % 4 < 2) for i in range(n)]
 
+# %% ../../nbs/03_ebgan/06_bench.ipynb #301edaf4
 def ensemble_row(name: str, device: str, n: int, turns: int, rounds: int, workers: int) -> dict:
     "Models per minute both ways, their ratio (median, smallest, largest over the turns), and the peak memory of ours."
     configs = sorted(bench_models(name, n), key=lambda c: model_order(c, 0))

@@ -10,11 +10,11 @@ import json
 import math
 import tomllib
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from .digits import DigitsConfig, judge_workload, workload
-from .population import digits_plan, model_cost, model_size
+from .population import digits_recipe, model_cost, model_size
 from ..lab.groups import Trained, memory_budget, train_models
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile, unknown_name
@@ -173,6 +173,7 @@ def measure_speed(config: Speed, data, run) -> dict:
     seconds = (time.perf_counter() - begun) / config.rounds
     return dict(seconds_per_round=seconds, seconds_per_cost=seconds / sum(model_cost(c, 0) for c in config.configs))
 
+# %% ../../nbs/03_ebgan/05_grid.ipynb #37242064
 def _that_fit(configs: list[DigitsConfig], budget: float) -> tuple: # bytes
     "Every n-th of the models, as many as memory has room for."
     return tuple(configs[::max(1, math.ceil(sum(model_size(c, 0) for c in configs) / budget))])
@@ -181,7 +182,7 @@ def affordable(p: GridProfile, profile: str, device: str = "auto") -> tuple[Grid
     "The profile with its number of architectures settled, and the run that measured the speed, if any."
     if not p.minutes or p.architectures: return p, []
     some = Speed(_that_fit([c for c, _ in models_of(replace(p, architectures=8, seeds=1))], memory_budget(device)))
-    measured = run(measure_speed, some, 0, digits_plan(p.config, p.classifier, profile).load(), profile, device)
+    measured = run(measure_speed, some, 0, digits_recipe(p.config, p.classifier, profile).load(), profile, device)
     total = len(chosen(p, "ebgan"))
     seconds = lambda n: (sum(model_cost(c, 0) for c, _ in models_of(replace(p, architectures=n))) * p.config.steps
                          * measured.values["seconds_per_cost"] / _side_by_side(device))
@@ -217,6 +218,7 @@ class Grid:
                 f"(sizeG {_and(self.profile.axes['gan']['sizeG'])}, sizeD {_and(self.profile.axes['gan']['sizeD'])}), "
                 f"{c.steps:,} steps of {c.batch} digits")
 
+# %% ../../nbs/03_ebgan/05_grid.ipynb #5eb7e692
 def _and(values: list) -> str: return " and ".join(map(str, values)) if len(values) < 3 else f"{values[0]} to {values[-1]}"
 
 def train_grid(profile: str, overrides: dict | None = None, seed: int = 0, device: str = "auto") -> Grid:
@@ -225,7 +227,7 @@ def train_grid(profile: str, overrides: dict | None = None, seed: int = 0, devic
     _, judged_by = digit_classifier(p.classifier, profile, device)
     p, measured = affordable(p, profile, device)
     models = models_of(p, seed)
-    trained = train_models(models, digits_plan(p.config, p.classifier, profile), p.parts, profile, device)
+    trained = train_models(models, digits_recipe(p.config, p.classifier, profile), p.parts, profile, device)
     return Grid(p, models, trained, measured, judged_by)
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #a76ce44f

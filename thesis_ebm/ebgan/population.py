@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'LOSSES', 'KEPT', 'initial', 'rule_G', 'rule_D', 'train_alone', 'check_shared', 'shape_G', 'shape_D',
-           'Players', 'team', 'Population', 'game', 'judged', 'of_members', 'play_D', 'play', 'by_place', 'read_window',
-           'dismiss', 'sample', 'Group', 'scores', 'train_group', 'pad_to', 'row', 'widths', 'model_order',
-           'model_cost', 'model_size', 'as_group', 'digits_plan', 'Study', 'study']
+           'Players', 'team', 'Population', 'seat', 'saved_population', 'restore_population', 'game', 'judged',
+           'of_members', 'play_D', 'play', 'by_place', 'read_window', 'dismiss', 'sample', 'Group', 'scores',
+           'train_group', 'pad_to', 'row', 'widths', 'model_order', 'model_cost', 'model_size', 'as_group',
+           'digits_recipe', 'Study', 'study']
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #9d3873c0
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from .digits import DigitsConfig, build, crop, judge_digits
 from .model import EBGAN, GAN, adversarial_step
 from ..lab.ensemble import (
     MemberOptimiser, Replay, Rule, Stack, dropout_masks, healthy_members, keep_members, make_optimiser, roll_call)
-from ..lab.groups import Plan, Trained, family_of, model_id, train_models
+from ..lab.groups import Recipe, Trained, family_of, model_id, train_models
 from ..lab.noise import Noise, draw_masks, normal
 from ..lab.run import Result
 from ..lab.train import Batches, derive_seed, train
@@ -89,18 +90,11 @@ class Population:
         self.Ds = team([m.D for m in models], self.configs, shape_D, rule_D, device)
         self.images, self.dtype, self.autocast = images.to(device), dtype, autocast
         self.died, self.last = {}, {} # member -> step where it died; member -> its mean losses over the last window
-        self._seat()
+        seat(self)
 
     def __len__(self): return len(self.members)
-
-    def _seat(self) -> None:
-        "What follows from who is there: noise, loss weights, batches."
-        device, c, distinct = self.images.device, self.configs[0], sorted(set(self.seeds))
-        self.noise, self.replay = Noise(distinct, device), None
-        self.weights = torch.tensor([[c.m, c.pt_weight * (c.model == "ebgan-pt")] for c in self.configs], dtype=self.dtype, device=device)
-        self.orders = [Batches(len(self.images), c.batch, derive_seed(s, "data"), device) for s in distinct]
-        self.order_of = torch.tensor([distinct.index(s) for s in self.seeds], device=device)
-        self.x = torch.empty(len(distinct), c.batch, c.pixels, dtype=self.dtype, device=device)
+    @property
+    def sides(self) -> list[Players]: return [*self.Gs, *self.Ds]
 
     def step(self, t: int) -> dict: # name -> losses (M,), by place
         "One round of every member's game."
@@ -111,21 +105,34 @@ class Population:
         self.replay = self.replay or Replay(partial(play, self))
         return self.replay()
 
-    def state_dict(self) -> dict:
-        "All that the next step depends on."
-        sides = [dict(params=side.stack.params, buffers=side.stack.buffers, optimiser=side.optimiser.state()) for side in (*self.Gs, *self.Ds)]
-        return dict(members=self.members, died=self.died, last=self.last, sides=sides)
+    def state_dict(self) -> dict: return saved_population(self)
+    def load_state_dict(self, tree: dict) -> None: restore_population(self, tree)
 
-    @torch.no_grad()
-    def load_state_dict(self, tree: dict) -> None:
-        "Go on where a population made from the same list stood."
-        alive = torch.tensor([m in tree["members"] for m in self.members])
-        if not alive.all(): dismiss(self, alive)
-        for side, saved in zip((*self.Gs, *self.Ds), tree["sides"]):
-            for here, there in ((side.stack.params, saved["params"]), (side.stack.buffers, saved["buffers"])):
-                for name, value in there.items(): here[name].copy_(value)
-            side.optimiser.set_state(saved["optimiser"])
-        self.died, self.last = tree["died"], tree["last"]
+# %% ../../nbs/03_ebgan/04_population.ipynb #f37e7085
+def seat(p: Population) -> None:
+    "What follows from who is there: noise, loss weights, batches."
+    device, c, distinct = p.images.device, p.configs[0], sorted(set(p.seeds))
+    p.noise, p.replay = Noise(distinct, device), None
+    p.weights = torch.tensor([[c.m, c.pt_weight * (c.model == "ebgan-pt")] for c in p.configs], dtype=p.dtype, device=device)
+    p.orders = [Batches(len(p.images), c.batch, derive_seed(s, "data"), device) for s in distinct]
+    p.order_of = torch.tensor([distinct.index(s) for s in p.seeds], device=device)
+    p.x = torch.empty(len(distinct), c.batch, c.pixels, dtype=p.dtype, device=device)
+
+def saved_population(p: Population) -> dict:
+    "All that the next step depends on."
+    sides = [dict(params=side.stack.params, buffers=side.stack.buffers, optimiser=side.optimiser.state()) for side in p.sides]
+    return dict(members=p.members, died=p.died, last=p.last, sides=sides)
+
+@torch.no_grad()
+def restore_population(p: Population, tree: dict) -> None:
+    "Go on where a population made from the same list stood."
+    alive = torch.tensor([m in tree["members"] for m in p.members])
+    if not alive.all(): dismiss(p, alive)
+    for side, saved in zip(p.sides, tree["sides"]):
+        for here, there in ((side.stack.params, saved["params"]), (side.stack.buffers, saved["buffers"])):
+            for name, value in there.items(): here[name].copy_(value)
+        side.optimiser.set_state(saved["optimiser"])
+    p.died, p.last = tree["died"], tree["last"]
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #8fe13f8e
 LOSSES = ("loss_D", "D_real", "D_fake", "loss_G", "pt") # of a round; pt is 0 for a GAN
@@ -162,6 +169,7 @@ def play_D(p: Population, d: Players, images: torch.Tensor, # (members of the st
     losses |= judged(p, d, "G_losses", {k: m[:, 2 * B:] for k, m in masks.items()}, images)
     return losses, torch.autograd.grad(losses["loss_G"].sum(), images)[0]
 
+# %% ../../nbs/03_ebgan/04_population.ipynb #ec369d60
 def play(p: Population) -> dict: # name -> (M,), by place
     "One round: D learns on (3.1), then G on (3.2), for every member."
     noise, made = normal(p.noise, "z", p.configs[0].batch, p.configs[0].nz).to(p.dtype), []
@@ -192,7 +200,7 @@ def read_window(p: Population, window: list[torch.Tensor], # (losses, M) a step
     "Record each member's mean losses, dismiss the dead, return the log's row."
     if not p.members: return [0.0] * len(LOSSES)
     healthy = torch.ones(len(p), dtype=torch.bool, device=p.x.device)
-    for side in (*p.Gs, *p.Ds): healthy[side.rows] &= healthy_members(side.stack)
+    for side in p.sides: healthy[side.rows] &= healthy_members(side.stack, side.optimiser)
     means, died = roll_call(window, healthy)
     for place, (member, step) in enumerate(zip(p.members, died)):
         if step is None: p.last[member] = means[:, place].tolist()
@@ -204,14 +212,14 @@ def read_window(p: Population, window: list[torch.Tensor], # (losses, M) a step
 def dismiss(p: Population, alive: torch.Tensor) -> None: # bool, (M,), on the CPU, by place
     "Go on without the others."
     new_place = alive.cumsum(0) - 1
-    for player in (*p.Gs, *p.Ds):
+    for player in p.sides:
         rows = player.rows.cpu()
         here = alive[rows]
         player.rows = new_place[rows[here]].to(player.rows.device)
         if here.any() and not here.all(): keep_members(player.stack, player.optimiser, here)
     p.Gs, p.Ds = ([player for player in side if len(player.rows)] for side in (p.Gs, p.Ds))
     p.members, p.configs, p.seeds = ([v for v, a in zip(values, alive.tolist()) if a] for values in (p.members, p.configs, p.seeds))
-    if p.members: p._seat()
+    if p.members: seat(p)
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #03e8260e
 @torch.no_grad()
@@ -259,6 +267,7 @@ def train_group(config: Group, data, run) -> dict:
     return dict(family=family_of(train_group, data, run.precision, config.classifier), digits=torch.stack(digits),
                 rows=[row(p, config, m, judged.get(m), again.get(m)) for m in members])
 
+# %% ../../nbs/03_ebgan/04_population.ipynb #9d9c530c
 def pad_to(digits: torch.Tensor, n: int) -> torch.Tensor:
     "The digits, followed by black ones up to n."
     return torch.cat([digits, digits.new_zeros(n - len(digits), *digits.shape[1:])])
@@ -294,10 +303,10 @@ def as_group(classifier: ClassifierConfig, profile: str, models: tuple) -> Group
     configs, seeds = zip(*models)
     return Group(configs, seeds, classifier, profile)
 
-def digits_plan(c: DigitsConfig, # any of the models: the data are read as it says
-                classifier: ClassifierConfig, profile: str) -> Plan:
+def digits_recipe(c: DigitsConfig, # any of the models: the data are read as it says
+                classifier: ClassifierConfig, profile: str) -> Recipe:
     "How GANs and EBGANs on digits are trained in groups."
-    return Plan(train_group, partial(load, "mnist", "train", c.data, c.limit or None), partial(as_group, classifier, profile),
+    return Recipe(train_group, partial(load, "mnist", "train", c.data, c.limit or None), partial(as_group, classifier, profile),
                 model_order, model_cost, model_size, classifier)
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #84f90641
@@ -324,5 +333,5 @@ def study(configs: dict[str, DigitsConfig], # by label
     "Train or load the classifier, and every configuration with every seed."
     _, judged_by = digit_classifier(classifier, profile, device)
     models = [(c, s) for c in configs.values() for s in seeds]
-    trained = iter(train_models(models, digits_plan(models[0][0], classifier, profile), parts, profile, device))
+    trained = iter(train_models(models, digits_recipe(models[0][0], classifier, profile), parts, profile, device))
     return Study({label: [next(trained) for _ in seeds] for label in configs}, judged_by, list(seeds))

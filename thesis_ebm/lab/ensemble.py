@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['as_gradients_come', 'which_drop', 'Stack', 'dropout_masks', 'Rule', 'make_optimiser', 'stretches', 'Block',
-           'adam_memory', 'MemberOptimiser', 'keep_members', 'roll_call', 'healthy_members', 'Replay']
+           'adam_memory', 'MemberOptimiser', 'keep_members', 'rows_kept', 'roll_call', 'healthy_members', 'Replay']
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #f3f20968
 import copy
@@ -151,10 +151,14 @@ def keep_members(stack: Stack, optimiser: MemberOptimiser, alive: torch.Tensor #
     blocks, start = [], 0
     for b in optimiser.blocks:
         here = alive[b.rows]
-        left = lambda v: v.view(len(here), -1)[here.to(v.device)].flatten() if v.ndim else v
         rows = slice(start, start := start + int(here.sum()))
-        if rows.stop > rows.start: blocks.append(Block(b.rule, rows, [[left(v) for v in of_each] for of_each in b.memory]))
+        if rows.stop > rows.start: blocks.append(Block(b.rule, rows, [[rows_kept(v, here) for v in of_each] for of_each in b.memory]))
     optimiser.blocks = blocks
+
+def rows_kept(v: torch.Tensor, # (members * elements,), or () for a step count
+              here: torch.Tensor) -> torch.Tensor: # bool, (members,), on the CPU
+    "What a block's optimiser remembers of some of its members."
+    return v.view(len(here), -1)[here.to(v.device)].flatten() if v.ndim else v
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #eda7e2fe
 def roll_call(window: list[torch.Tensor], # a (losses, M) tensor a step
@@ -168,9 +172,14 @@ def roll_call(window: list[torch.Tensor], # a (losses, M) tensor a step
     means, first = rows.mean(0).cpu(), first.tolist()
     return means, [None if i == len(window) else i for i in first]
 
-def healthy_members(stack: Stack) -> torch.Tensor: # bool, (M,), on the stack's device
-    "Whether all of a member's weights are finite."
-    return torch.stack([p.detach().flatten(1).isfinite().all(1) for p in stack.params.values()]).all(0)
+def healthy_members(stack: Stack, optimiser: MemberOptimiser) -> torch.Tensor: # bool, (M,), on the stack's device
+    "Whether all that a member will go on with is finite: weights, statistics, moments."
+    tensors = [p.detach() for p in stack.params.values()] + [b for b in stack.buffers.values() if b.numel()]
+    healthy = torch.stack([t.reshape(len(stack), -1).isfinite().all(1) for t in tensors]).all(0)
+    for b in optimiser.blocks:
+        for v in (v for of_each in b.memory for v in of_each if v.ndim):
+            healthy[b.rows] &= v.view(b.rows.stop - b.rows.start, -1).isfinite().all(1)
+    return healthy
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #b995b08f
 class Replay:

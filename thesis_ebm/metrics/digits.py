@@ -42,14 +42,14 @@ class ClassifierConfig:
 # %% ../../nbs/00_lab/13_digits.ipynb #9dd7e42d
 def train_digit_classifier(config: ClassifierConfig, data, run) -> dict:
     "The experiment: cross-entropy, Adam with a learning rate that falls to zero along a cosine."
-    fabric, n = run.fabric, len(data)
+    fabric, n, dtype = run.fabric, len(data), torch.float64 if run.precision == "64-true" else torch.float32
     data, net = data.to(fabric.device), DigitClassifier()
     net, opt = prepare(fabric, net, torch.optim.Adam(net.parameters(), config.lr, fused=True))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(getattr(opt, "optimizer", opt), config.steps)
     moves, batches = torch.Generator().manual_seed(run.seed), Batches(n, config.batch, run.seed, fabric.device)
     def step(t):
         i = batches(t)
-        loss = F.nll_loss(net(shift(to_unit(data.images[i]), moves)), data.labels[i])
+        loss = F.nll_loss(net(shift(to_unit(data.images[i]), moves).to(dtype)), data.labels[i])
         opt.zero_grad()
         fabric.backward(loss)
         opt.step()
@@ -66,8 +66,8 @@ def predict(net, images: torch.Tensor, # uint8, (N, 1, 28, 28)
            ) -> torch.Tensor: # log p(y|x), (N, 10), on the CPU
     "Log-probabilities of many images, in batches, in evaluation mode."
     net.eval()
-    device = next(net.parameters()).device
-    return torch.cat([net(to_unit(part.to(device))).float().cpu() for part in images.split(batch)])
+    weight = next(net.parameters())
+    return torch.cat([net(to_unit(part.to(weight.device)).to(weight.dtype)).float().cpu() for part in images.split(batch)])
 
 def test_accuracy(net, source: str) -> dict:
     "Accuracy and mean negative log-likelihood (nats) on the test split."

@@ -111,6 +111,15 @@ def test_one_grid_for_three_figures(copy):
     assert {name: after[name] for name in before} == before and len(models(copy)) == len(kept) + 10
 
 
+def test_two_figures_at_once_train_one_grid(whole, tmp_path):
+    "Side by side from the start: each model once, and the tables of figures that were made one after the other."
+    end(start(tmp_path, ids=("fig-3.2", "fig-3.4"), more=("--jobs", "2")))
+    assert len(models(tmp_path)) == MODELS and groups(tmp_path).keys() == groups(whole).keys()
+    logs = [p.read_text().splitlines() for p in tmp_path.glob("runs/train_group/*/log.csv")]
+    assert len(logs) == PARTS and all(len(log) == 2 for log in logs), "and each step once"
+    assert table(tmp_path) == table(whole) and table(tmp_path, "fig-3.4")
+
+
 # Refused
 
 

@@ -16,7 +16,7 @@ from . import grid
 from .digits import PROFILES, DigitsConfig, build
 from .model import GAN, adversarial_step, gan_loss_D, gan_loss_G, loss_D, loss_G, pulling_away, pulling_away_pairs
 from .population import Population, model_cost, model_order, rule_D, rule_G
-from ..lab.ensemble import keep_freed_memory, make_optimiser
+from ..lab.ensemble import make_optimiser
 from ..lab.groups import cut
 from ..lab.run import peak_memory_mb
 from ..lab.settings import read_settings
@@ -125,7 +125,6 @@ class Rounds:
 def _player(configs, device: str, rounds: int, source: str):
     "A function that plays rounds of a population and gives the seconds of one."
     device = make_fabric(device).device
-    if device.type == "cpu": keep_freed_memory()
     population, t = Population(configs, [0] * len(configs), load("mnist", "train", source).images, device), iter(range(10**9))
     def play() -> float:
         begun = time.perf_counter()

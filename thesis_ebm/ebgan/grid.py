@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from .digits import DigitsConfig, judge_workload, workload
-from .population import digits_plan, model_cost
-from ..lab.groups import Trained, train_models
+from .population import digits_plan, model_cost, model_size
+from ..lab.groups import Trained, memory_budget, train_models
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile, unknown_name
 from ..metrics.digits import ClassifierConfig, digit_classifier
@@ -105,9 +105,9 @@ def _scaled(sizeG: list[int], sizeD: list[int]) -> dict:
 PROFILES = dict(
     smoke=GridProfile(DigitsConfig(pad=0, batch=16, steps=20, data="embedded", limit=320, samples=80),
                       ClassifierConfig(data="embedded", limit=500, steps=40), parts=2, architectures=4, axes=_scaled([8, 16], [4, 8])),
-    quick=GridProfile(DigitsConfig(pad=0, batch=16, steps=800, data="auto", samples=500, m=12.0), ClassifierConfig(), parts=2, architectures=32,
+    quick=GridProfile(DigitsConfig(pad=0, batch=16, steps=640, data="auto", samples=500, m=12.0), ClassifierConfig(), parts=2, architectures=32,
                       axes=_scaled([50, 100], [32, 64])),
-    gpu=GridProfile(DigitsConfig(steps=3_900), ClassifierConfig(data="full", steps=6000), parts=2, minutes=7),
+    gpu=GridProfile(DigitsConfig(steps=3_900), ClassifierConfig(data="full", steps=6000), parts=2, minutes=7.0),
     paper=GridProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), parts=14))
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #d36b0b36
@@ -173,10 +173,14 @@ def measure_speed(config: Speed, data, run) -> dict:
     seconds = (time.perf_counter() - begun) / config.rounds
     return dict(seconds_per_round=seconds, seconds_per_cost=seconds / sum(model_cost(c, 0) for c in config.configs))
 
+def _that_fit(configs: list[DigitsConfig], budget: float) -> tuple: # bytes
+    "Every n-th of the models, as many as memory has room for."
+    return tuple(configs[::max(1, math.ceil(sum(model_size(c, 0) for c in configs) / budget))])
+
 def affordable(p: GridProfile, profile: str, device: str = "auto") -> tuple[GridProfile, list[Result]]:
     "The profile with its number of architectures settled, and the run that measured the speed, if any."
     if not p.minutes or p.architectures: return p, []
-    some = Speed(tuple(c for c, _ in models_of(replace(p, architectures=8, seeds=1))))
+    some = Speed(_that_fit([c for c, _ in models_of(replace(p, architectures=8, seeds=1))], memory_budget(device)))
     measured = run(measure_speed, some, 0, digits_plan(p.config, p.classifier, profile).load(), profile, device)
     total = len(chosen(p, "ebgan"))
     seconds = lambda n: (sum(model_cost(c, 0) for c, _ in models_of(replace(p, architectures=n))) * p.config.steps
@@ -241,12 +245,14 @@ def at_most(table, layers: int): # pandas DataFrame
 def by_architecture(table, column: str, other: str = "GAN"): # pandas DataFrame, a row an architecture
     "The mean of a column over each architecture's EBGANs, and over its models of another kind."
     means = table.groupby([*ARCHITECTURE, "model"])[column].mean().unstack("model")
-    return means[["EBGAN", other]].dropna()
+    return means.reindex(columns=["EBGAN", other]).dropna()
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #0ee51b72
 def plan(id: str, profile: str): # list of `Workload`, or None
     "What Figures 3.2, 3.3 and 3.4, which share the grid, train at a profile; None for another artefact."
     if id not in ("fig-3.2", "fig-3.3", "fig-3.4"): return None
     p = grid_profile(profile)
-    kinds = Counter(replace(c, lr=0.001) for c, _ in models_of(p))
-    return [workload(c, n) for c, n in kinds.items()] + [judge_workload(p.classifier)]
+    least = bool(p.minutes) and not p.architectures
+    kinds = Counter(replace(c, lr=0.001) for c, _ in models_of(replace(p, architectures=8) if least else p))
+    counted = [workload(c, n) for c, n in kinds.items()]
+    return [replace(w, name=f"at least {w.name}") if least else w for w in counted] + [judge_workload(p.classifier)]

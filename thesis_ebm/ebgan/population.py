@@ -17,7 +17,7 @@ from ..data.images import to_bytes, to_unit
 from .digits import DigitsConfig, build, crop, judge_digits
 from .model import EBGAN, GAN, adversarial_step
 from ..lab.ensemble import (
-    MemberOptimiser, Replay, Rule, Stack, dropout_masks, healthy_members, keep_freed_memory, keep_members, make_optimiser, roll_call)
+    MemberOptimiser, Replay, Rule, Stack, dropout_masks, healthy_members, keep_members, make_optimiser, roll_call)
 from ..lab.groups import Plan, Trained, family_of, model_id, train_models
 from ..lab.noise import Noise, draw_masks, normal
 from ..lab.run import Result
@@ -248,7 +248,6 @@ def scores(p: Population, n: int, stream: str, classifier) -> dict: # member -> 
 def train_group(config: Group, data, run) -> dict:
     "The experiment: rows, one a member in the order of the group, and uint8 digits (members, KEPT, 1, 28, 28), black for one that diverged."
     fabric, n, members = run.fabric, config.configs[0].samples, range(len(config.configs))
-    if fabric.device.type == "cpu": keep_freed_memory()
     dtype = torch.float64 if run.precision == "64-true" else torch.float32
     p = Population(config.configs, config.seeds, data.images, fabric.device, dtype, fabric.autocast)
     train(p.step, dict(population=p), config.configs[0].steps, run, read=partial(read_window, p))

@@ -84,7 +84,8 @@ def _on_gpu(device: str) -> bool:
 
 def _travels(function, configs) -> bool:
     "Whether another process could import what it is sent: nothing that was defined in a notebook or at a prompt."
-    return b"__main__" not in pickle.dumps((function, configs))
+    try: return b"__main__" not in pickle.dumps((function, configs))
+    except (pickle.PicklingError, AttributeError, TypeError): return False
 
 # %% ../../nbs/00_lab/04_fanout.ipynb #db858a53
 def _numbered(function, numbered): return numbered[0], function(numbered[1])

@@ -143,7 +143,7 @@ def _train_part(work: Work, models: tuple) -> list[Result]:
         if not out_of_memory(e): raise
         result, said = None, str(e).splitlines()[0]
     if result:
-        for old in result.folder.glob("checkpoint-*"): old.unlink()
+        for old in result.folder.glob("checkpoint-*"): old.unlink(missing_ok=True)
         return [result]
     if len(models) == 1: raise MemoryError(f"{models[0][0]} alone does not fit into the memory of {work.device}: {said}")
     warnings.warn(f"{len(models)} models together do not fit into memory ({said}): they are trained in two halves.", stacklevel=2)

@@ -351,9 +351,9 @@ def describe(p: dict) -> str:
 
 # %% ../../nbs/00_lab/14_plan.ipynb #2b6f8492
 def describe_here(here: dict) -> str:
-    "The estimate for this machine as a sentence."
+    "The estimate for this machine as a sentence; models that train as an ensemble take less."
     if here["seconds"] is None: return f"a step is too large for this machine's {here['device']}: not timed"
-    side = f", {here['workers']} models side by side" if here["workers"] > 1 else ", one model at a time"
+    side = f", {here['workers']} models side by side, each alone" if here["workers"] > 1 else ", one model at a time"
     return (f"about {duration(here['seconds'])} on {here['device']}{side}: an estimate from {here['steps_timed']} timed steps "
             f"of {here['shapes_timed']} models")
 

@@ -10,7 +10,7 @@ import json
 import math
 import tomllib
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from .digits import DigitsConfig, judge_workload, workload

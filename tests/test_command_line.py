@@ -91,6 +91,9 @@ def test_settings_from_file_and_environment(call, checkout):
     assert done.returncode == 2 and "Did you mean 'workers'?" in done.stderr
     done = call("thesis-ebm", "list", extra={"THESIS_EBM_DEVISE": "cpu"})
     assert done.returncode == 2 and "THESIS_EBM_DEVICE" in done.stderr
+    for name, value, rule in (("SHARD", "3/2", "1 <= K <= N"), ("SHARD", "2", "K/N"), ("MEMORY_GB", "-1", "a number above 0"), ("MEMORY_GB", "much", "or auto")):
+        done = call("thesis-ebm", "list", extra={f"THESIS_EBM_{name}": value})
+        assert done.returncode == 2 and f"{name.lower()} = {value!r} in $THESIS_EBM_{name}" in done.stderr and rule in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_doctor_and_bench_list(call):

@@ -13,27 +13,25 @@ GRID = "[gan]\nlr = [0.001, 1e30]\n"  # at the second rate a GAN diverges at onc
 PARTS, MODELS, DIVERGING = 3, 40, 16  # four architectures: an EBGAN, an EBGAN-PT and eight GANs each
 
 
-def words(folder: Path, *settings: str, ids=("fig-3.2",), more=()) -> list:
-    return [BIN / "thesis-ebm", "run", *ids, "--profile", "smoke", *more, *(w for s in (f"grid={folder / 'grid.toml'}", f"parts={PARTS}", *settings) for w in ("--set", s))]
-
-
 def start(folder: Path, *settings: str, ids=("fig-3.2",), more=(), **env) -> subprocess.Popen:
     "The command, with its runs and figures below `folder`, on its way."
     (folder / "grid.toml").write_text(GRID)
-    return subprocess.Popen(list(map(str, words(folder, *settings, ids=ids, more=more))), env=clean_env(folder, **env), cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    changes = [word for s in (f"grid={folder / 'grid.toml'}", f"parts={PARTS}", *settings) for word in ("--set", s)]
+    words = [str(BIN / "thesis-ebm"), "run", *ids, "--profile", "smoke", *more, *changes]
+    return subprocess.Popen(words, env=clean_env(folder, **env), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def end(process: subprocess.Popen, code: int = 0) -> str:
-    "What it said on stderr, when it ends with that code."
+    "What it said, when it ends with that code."
     out, err = process.communicate(timeout=240)
     assert process.returncode == code, out + err
-    return err
+    return out + err
 
 
 def groups(folder: Path) -> dict[str, list[dict]]:
     "Finished groups: name -> rows."
-    return {p.parent.name: json.loads((p.parent / "results.json").read_text())["rows"] for p in sorted(folder.glob("runs/train_group/*/record.json")) if ".damaged" not in p.parent.name}
+    found = [p.parent for p in sorted(folder.glob("runs/train_group/*/record.json")) if ".damaged" not in p.parent.name]
+    return {p.name: json.loads((p / "results.json").read_text())["rows"] for p in found}
 
 
 def models(folder: Path) -> dict[str, dict]:
@@ -109,6 +107,15 @@ def test_one_grid_for_three_figures(copy):
     end(start(copy, "architectures=5"))
     after = state(copy / "runs")
     assert {name: after[name] for name in before} == before and len(models(copy)) == len(kept) + 10
+
+
+def test_two_figures_at_once_train_one_grid(whole, tmp_path):
+    "Side by side from the start: each model once, and the tables of figures that were made one after the other."
+    end(start(tmp_path, ids=("fig-3.2", "fig-3.4"), more=("--jobs", "2")))
+    assert len(models(tmp_path)) == MODELS and groups(tmp_path).keys() == groups(whole).keys()
+    logs = [p.read_text().splitlines() for p in tmp_path.glob("runs/train_group/*/log.csv")]
+    assert len(logs) == PARTS and all(len(log) == 2 for log in logs), "and each step once"
+    assert table(tmp_path) == table(whole) and table(tmp_path, "fig-3.4")
 
 
 # Refused
@@ -228,9 +235,8 @@ def test_a_group_whose_file_was_cut_off(copy, name):
     hurt, *others = sorted((copy / "runs" / "train_group").glob("smoke-*/"))
     before, file, made = state(copy / "runs"), hurt / name, table(copy)
     file.write_bytes(file.read_bytes()[:-40])
-    end(start(copy, more=("--force",)))
-    said = (copy / "figures" / "smoke" / "executed" / "fig-3.2.ipynb").read_text()
-    assert f"{file} was cut off" in said and f"{hurt.name}.damaged-0" in said
+    said = end(start(copy, more=("--force",)))
+    assert f"warning: {file} was cut off" in said and f"{hurt.name}.damaged-0" in said
     after = state(copy / "runs")
     rest = [n for n in before if not n.startswith(f"train_group/{hurt.name}/")]
     assert {n: after[n] for n in rest} == {n: before[n] for n in rest}

@@ -108,7 +108,7 @@ PROFILES = dict(
     quick=GridProfile(DigitsConfig(pad=0, batch=16, steps=640, data="auto", samples=500, m=12.0), ClassifierConfig(), parts=2, architectures=32,
                       axes=_scaled([50, 100], [32, 64])),
     gpu=GridProfile(DigitsConfig(steps=3_900), ClassifierConfig(data="full", steps=6000), parts=2, minutes=7.0),
-    paper=GridProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), parts=14))
+    paper=GridProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), parts=56))
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #d36b0b36
 def grid_profile(name: str, # smoke | quick | gpu | paper

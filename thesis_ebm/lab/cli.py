@@ -9,7 +9,9 @@ __all__ = ['cmd_list', 'parse_settings', 'cmd_run', 'summary', 'cmd_reproduce', 
 import argparse
 import csv
 import datetime
+import functools
 import json
+import os
 import shutil
 import sys
 from importlib import metadata
@@ -233,23 +235,25 @@ def _writable(folder: Path) -> float:
     return shutil.disk_usage(folder).free / 1e9
 
 # %% ../../nbs/00_lab/09_cli.ipynb #03e29ff8
+def _command(sub, name, function, help, profile=False, ids=None, device=False, jobs=False, json=False):
+    c = sub.add_parser(name, help=help, description=function.__doc__)
+    c.set_defaults(function=function)
+    if ids: c.add_argument("ids", nargs=ids, metavar="ID", help="an artefact, e.g. fig-3.4")
+    if profile: c.add_argument("--profile", default="quick", help=f"{' | '.join(PROFILES)} (default: quick)")
+    if device: c.add_argument("--device", default="auto", choices=DEVICES)
+    if jobs: c.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks side by side (they share the workers)")
+    if jobs: c.add_argument("--force", action="store_true", help="run what is fresh as well")
+    if jobs: c.add_argument("--engine", choices=ENGINES, help="where trainings run: this machine, or a Ray cluster (default: settings.ini)")
+    if jobs: c.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; without one, a Ray of this machine's own")
+    if json: c.add_argument("--json", action="store_true", help="machine-readable output")
+    return c
+
 def parser() -> argparse.ArgumentParser:
     "The commands and their options."
     p = argparse.ArgumentParser("thesis-ebm", description="Regenerate, check and compare every table and figure of the thesis.")
     p.add_argument("--version", action="version", version=f"thesis-ebm {__version__}")
     sub = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    def command(name, function, help, profile=False, ids=None, device=False, jobs=False, json=False):
-        c = sub.add_parser(name, help=help, description=function.__doc__)
-        c.set_defaults(function=function)
-        if ids: c.add_argument("ids", nargs=ids, metavar="ID", help="an artefact, e.g. fig-3.4")
-        if profile: c.add_argument("--profile", default="quick", help=f"{' | '.join(PROFILES)} (default: quick)")
-        if device: c.add_argument("--device", default="auto", choices=DEVICES)
-        if jobs: c.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks side by side (they share the workers)")
-        if jobs: c.add_argument("--force", action="store_true", help="run what is fresh as well")
-        if jobs: c.add_argument("--engine", choices=ENGINES, help="where trainings run: this machine, or a Ray cluster (default: settings.ini)")
-        if jobs: c.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; without one, a Ray of this machine's own")
-        if json: c.add_argument("--json", action="store_true", help="machine-readable output")
-        return c
+    command = functools.partial(_command, sub)
     command("list", cmd_list, "every artefact and its status", json=True)
     run = command("run", cmd_run, "regenerate artefacts", profile=True, ids="+", device=True, jobs=True)
     run.add_argument("--seed", type=int, default=0)
@@ -276,6 +280,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if hasattr(args, "profile"): check_profile(args.profile)
         return args.function(args)
+    except BrokenPipeError: # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, RuntimeError, ImportError) as e:
         print(f"thesis-ebm: {e}", file=sys.stderr)
         return 2 if isinstance(e, ValueError) else 1

@@ -100,7 +100,8 @@ def map(function, configs, workers: int | None = None, device: str = "cpu",
     configs = list(configs)
     results = stream(functools.partial(_numbered, function), enumerate(configs), workers, device, engine)
     bar = tqdm(results, total=len(configs), desc=label, disable=not progress, file=sys.stderr, mininterval=1)
-    return [result for _, result in sorted(bar, key=lambda r: r[0])]
+    try: return [result for _, result in sorted(bar, key=lambda r: r[0])]
+    except FanOutError as e: raise FanOutError([(config, error) for (_, config), error in e.errors]) from e.errors[0][1]
 
 # %% ../../nbs/00_lab/04_fanout.ipynb #b156f3d0
 def _in_process(function, configs):

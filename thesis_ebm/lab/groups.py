@@ -8,6 +8,7 @@ __all__ = ['cut', 'fit', 'memory_budget', 'out_of_memory', 'Trained', 'model_id'
 import json
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ def cut(models: list, cost: Callable, # of one model, > 0
         spent += c
     return [p for p in pieces if p]
 
+def _named(model) -> str:
+    "A model, or a configuration and a seed, in a sentence."
+    return textwrap.shorten(str(model[0] if isinstance(model, tuple) else model), 200)
+
 def fit(pieces: list[list], size: Callable, # bytes of one model in training
         budget: float, # bytes that the device has for them
        ) -> list[list]:
@@ -39,7 +44,7 @@ def fit(pieces: list[list], size: Callable, # bytes of one model in training
         if sum(map(size, piece)) <= budget: found.append(piece)
         elif len(piece) > 1: found += fit([piece[:len(piece) // 2], piece[len(piece) // 2:]], size, budget)
         else:
-            raise MemoryError(f"{piece[0]} alone takes about {size(piece[0]) / 2**30:.2g} GB in training, but a group may take {budget / 2**30:.2g} GB here: "
+            raise MemoryError(f"{_named(piece[0])} alone takes about {size(piece[0]) / 2**30:.2g} GB in training, but a group may take {budget / 2**30:.2g} GB here: "
                               "raise memory_gb in settings.ini ($THESIS_EBM_MEMORY_GB), or leave models of its size out.")
     return found
 
@@ -51,8 +56,7 @@ def memory_budget(device: str = "cpu" # auto | cpu | cuda | mps
     settings = read_settings()
     if settings.memory_gb: return settings.memory_gb * 2**30
     if device in ("auto", "cuda") and torch.cuda.is_available(): return 0.75 * torch.cuda.get_device_properties(0).total_memory
-    import psutil
-    return 0.75 * psutil.virtual_memory().total / max(1, settings.workers)
+    return 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / max(1, settings.workers)
 
 def out_of_memory(e: BaseException) -> bool:
     "Whether an error says that a device has too little memory."
@@ -87,7 +91,8 @@ def whole(folder: Path) -> bool:
     except (ValueError, KeyError): bad = ["record.json"]
     if not bad: return True
     aside = next(p for i in range(10**6) if not (p := folder.with_name(f"{folder.name}.damaged-{i}")).exists())
-    os.replace(folder, aside)
+    try: os.replace(folder, aside)
+    except FileNotFoundError: return False # another process was first
     warnings.warn(f"{folder / bad[0]} was cut off or changed after it was written. The group's folder is now {aside.name}; "
                   "its models are trained again, all others are kept.", stacklevel=2)
     return False
@@ -147,7 +152,7 @@ def _train_part(work: Work, models: tuple) -> list[Result]:
     if result:
         for old in result.folder.glob("checkpoint-*"): old.unlink(missing_ok=True)
         return [result]
-    if len(models) == 1: raise MemoryError(f"{models[0][0]} alone does not fit into the memory of {work.device}: {said}")
+    if len(models) == 1: raise MemoryError(f"{_named(models[0])} alone does not fit into the memory of {work.device}: {said}")
     warnings.warn(f"{len(models)} models together do not fit into memory ({said}): they are trained in two halves.", stacklevel=2)
     half = len(models) // 2
     return _train_part(work, models[:half]) + _train_part(work, models[half:])
@@ -178,4 +183,7 @@ def train_models(models: list, # of (config, seed)
     if missing and settings.shard:
         raise Unfinished(f"Shard {settings.shard} is trained; {len(missing)} of {len(ordered)} models belong to other shards. Bring their "
                          f"folders together under {settings.runs / recipe.experiment.__name__} and run this again without a shard.")
+    if missing:
+        raise RuntimeError(f"{len(missing)} of {len(ordered)} models have no row after training, the first {_named(missing[0])}: their group "
+                           f"stopped as a whole; its record lies under {settings.runs / recipe.experiment.__name__}.")
     return [trained[model_id(*m)] for m in models]

@@ -123,6 +123,7 @@ def _shard(key, value, source):
         raise SettingsError(f"{key} = {value!r} in {source}: write K/N with 1 <= K <= N, such as 2/8, or leave it empty.")
     return value
 
+# %% ../../nbs/00_lab/00_settings.ipynb #693c840e
 def check_engine(engine: str, address: str, source: str = "the command line") -> tuple[str, str]:
     "The two themselves when they fit together; SettingsError for an unknown engine, or an address that nobody would use."
     _choice("engine", engine, source, ENGINES)

@@ -5,16 +5,18 @@ __all__ = ['make_fabric', 'device_name', 'prepare', 'pack', 'unpack', 'get_state
            'newest_step', 'load_checkpoint', 'read_window', 'train', 'resume', 'derive_seed', 'Batches']
 
 # %% ../../nbs/00_lab/03_train.ipynb #88007181
+import errno
 import hashlib
 import json
 import math
+import re
 import sys
 import time
 import warnings
 from pathlib import Path
 import torch
-from safetensors import safe_open
-from safetensors.torch import load as load_tensors, save as save_tensors
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from .files import whole_file, write_text
 from .run import Diverged, Run, cpu_name
 
@@ -90,13 +92,25 @@ def save_checkpoint(folder: Path, step: int, state: dict, **about) -> Path:
     tensors: dict[str, torch.Tensor] = {}
     tree = pack({**get_state(state), "about": {"step": step, **about}}, tensors)
     if not all(t.isfinite().all() for t in tensors.values() if t.is_floating_point()): raise Diverged(step, newest_step(folder))
-    data, path = save_tensors(tensors, metadata={"tree": json.dumps(tree)}), folder / f"checkpoint-{step:08d}.safetensors"
-    with whole_file(path) as tmp: tmp.write_bytes(data)
-    write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest() + "\n")
+    path = folder / f"checkpoint-{step:08d}.safetensors"
+    with whole_file(path) as tmp:
+        _write_tensors(tmp, tensors, {"tree": json.dumps(tree)})
+        sha = _sha256(tmp)
+    write_text(path.with_suffix(".sha256"), sha + "\n")
     for old in checkpoints(folder)[2:]:
         old.unlink()
         old.with_suffix(".sha256").unlink()
     return path
+
+def _write_tensors(path: Path, tensors: dict, metadata: dict) -> None:
+    "safetensors' own writer, straight from the tensors; its error for a full disk as the system's."
+    try: save_file(tensors, path, metadata)
+    except SafetensorError as e:
+        code = re.search(r"os error (\d+)", str(e))
+        raise OSError(int(code[1]) if code else errno.EIO, str(e)) from None
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 def checkpoints(folder: Path) -> list[Path]:
     "The complete checkpoints of a folder, newest first."
@@ -110,13 +124,13 @@ def newest_step(folder: Path) -> int | None:
 def load_checkpoint(folder: Path) -> dict | None:
     "The newest checkpoint's tree whose hash is right, on the CPU; a damaged one is reported and passed over; None when there is none."
     for path in checkpoints(folder):
-        data, want = path.read_bytes(), path.with_suffix(".sha256").read_text().strip()
-        if (found := hashlib.sha256(data).hexdigest()) != want:
+        want = path.with_suffix(".sha256").read_text().strip()
+        if (found := _sha256(path)) != want:
             warnings.warn(f"{path} is damaged (sha256 {found}, recorded {want}) and is passed over; the checkpoint before it is used.",
                           stacklevel=2)
             continue
         with safe_open(path, framework="pt") as f: tree = json.loads(f.metadata()["tree"])
-        return unpack(tree, load_tensors(data))
+        return unpack(tree, load_file(path))
     return None
 
 # %% ../../nbs/00_lab/03_train.ipynb #fc74decd

@@ -84,6 +84,8 @@ def digit_classifier(config: ClassifierConfig, # how it is trained
     "The classifier of a profile: trained once with seed 0, then loaded."
     data = load("mnist", "train", config.data, config.limit or None)
     result = run(train_digit_classifier, config, seed=0, data=data, profile=profile, device=device)
+    if result.diverged:
+        raise RuntimeError(f"The digit classifier diverged at step {result.record['step']} with {config}: lower its learning rate.")
     net = DigitClassifier()
     net.load_state_dict({k.removeprefix("net."): v for k, v in result.tensors.items()})
     return net.eval(), result

@@ -248,6 +248,7 @@ def _command(sub, name, function, help, profile=False, ids=None, device=False, j
     if json: c.add_argument("--json", action="store_true", help="machine-readable output")
     return c
 
+# %% ../../nbs/00_lab/09_cli.ipynb #32476c26
 def parser() -> argparse.ArgumentParser:
     "The commands and their options."
     p = argparse.ArgumentParser("thesis-ebm", description="Regenerate, check and compare every table and figure of the thesis.")

@@ -102,8 +102,8 @@ class Population:
         self.noise.at(t)
         for x, order in zip(self.x, self.orders): x.copy_(to_unit(self.images[order(t)], self.configs[0].pad).flatten(1))
         if not self.x.is_cuda: return play(self)
-        self.replay = self.replay or Replay(partial(play, self))
-        return self.replay()
+        self.replay = self.replay or Replay()
+        return self.replay(partial(play, self))
 
     def state_dict(self) -> dict: return saved_population(self)
     def load_state_dict(self, tree: dict) -> None: restore_population(self, tree)

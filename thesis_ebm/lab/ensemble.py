@@ -183,21 +183,21 @@ def healthy_members(stack: Stack, optimiser: MemberOptimiser) -> torch.Tensor: #
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #b995b08f
 class Replay:
-    "A function of no arguments that runs on a GPU: three ordinary calls, then a captured CUDA graph. Its results are overwritten by the next call."
-    def __init__(self, f: Callable, ordinary: int = 3):
-        self.f, self.ordinary, self.graph, self.stream = f, ordinary, None, torch.cuda.Stream()
+    "Calls of one function on a GPU: three ordinary ones, then replays of a CUDA graph, whose results the next call overwrites."
+    def __init__(self, ordinary: int = 3):
+        self.ordinary, self.graph, self.stream = ordinary, None, torch.cuda.Stream()
 
-    def __call__(self):
-        if self.ordinary > 0: return self._aside()
+    def __call__(self, f: Callable): # of no arguments; the same at every call
+        if self.ordinary > 0: return self._aside(f)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph): self.results = self.f()
+            with torch.cuda.graph(self.graph): self.results = f()
         self.graph.replay()
         return self.results
 
-    def _aside(self):
+    def _aside(self, f: Callable):
         self.ordinary -= 1
         self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream): results = self.f()
+        with torch.cuda.stream(self.stream): results = f()
         torch.cuda.current_stream().wait_stream(self.stream)
         return results

@@ -28,6 +28,7 @@ def which_drop(p: list[float], # each member's share of dropout
     some = [i for i, share in enumerate(p) if share]
     return torch.tensor(some, dtype=torch.int64, device=device), torch.tensor([p[i] for i in some], device=device)
 
+# %% ../../nbs/00_lab/16_ensemble.ipynb #24134f74
 class Stack:
     "M modules of one architecture; `params` and `buffers` have the members as their first axis."
     def __init__(self, modules: list[nn.Module], device="cpu"):

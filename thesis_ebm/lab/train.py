@@ -102,6 +102,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, **about) -> Path:
         old.with_suffix(".sha256").unlink()
     return path
 
+# %% ../../nbs/00_lab/03_train.ipynb #aa8eebc8
 def _write_tensors(path: Path, tensors: dict, metadata: dict) -> None:
     "safetensors' own writer, straight from the tensors; its error for a full disk as the system's."
     try: save_file(tensors, path, metadata)

@@ -37,10 +37,8 @@ def env(tmp_path, monkeypatch) -> dict:
     "The environment for a subprocess: no setting of the machine's, runs and figures in a folder of this test."
     for name in [n for n in os.environ if n.startswith("THESIS_EBM_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("THESIS_EBM_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("THESIS_EBM_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setenv("THESIS_EBM_DEVICE", "cpu")
-    monkeypatch.setenv("THESIS_EBM_WORKERS", "1")
+    for name, value in clean_env(tmp_path).items():
+        monkeypatch.setenv(name, value)
     return dict(os.environ)
 
 

@@ -179,15 +179,24 @@ with fanout._ray_cluster(os.environ["THESIS_EBM_ADDRESS"], 1):
 """
 
 
+def odd_ones(env, attempts=3):
+    "What the script says, and the process; run again when the sentence of the worker that exits did not come out (seen now and then, the cause is not known)."
+    for _ in range(attempts):
+        done = subprocess.run([sys.executable, "-c", ODD_ONES], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        said = re.findall("SAID (.*)", done.stdout)  # Ray prints there too, without an end of line
+        if len(said) == 4:
+            break
+    return done, said
+
+
 def what_it_cannot_do_is_a_sentence(cluster):
     env = cluster.env() | dict(THESIS_EBM_ENGINE="ray", THESIS_EBM_ADDRESS=cluster.address)
     no_token = {k: v for k, v in env.items() if not k.startswith("RAY_")}
     stranger = subprocess.Popen([sys.executable, "-c", "from thesis_ebm.lab import fanout; fanout.map(abs, [1])"], env=no_token, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    done = subprocess.run([sys.executable, "-c", ODD_ONES], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done, said = odd_ones(env)
     assert "asks for a token (RAY_AUTH_MODE=token" in stranger.communicate(timeout=60)[1].splitlines()[-1]
-    said = re.findall("SAID (.*)", done.stdout)  # Ray prints there too, without an end of line
     for sentence, part in zip(said, ("was killed", "ValueError: math domain error", "has a GPU to offer", "here it is 9.9"), strict=True):
-        assert part in sentence, (sentence, done.stderr[-2000:])
+        assert part in sentence, (sentence, done.stdout[-3000:], done.stderr[-2000:])
 
 
 KEPT = """

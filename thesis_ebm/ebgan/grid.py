@@ -8,16 +8,19 @@ __all__ = ['ARCHITECTURE', 'GRID', 'KINDS', 'PROFILES', 'COLLAPSED', 'size', 'co
 # %% ../../nbs/03_ebgan/05_grid.ipynb #3a32a7d5
 import json
 import math
+import time
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+import torch
 from .digits import DigitsConfig, judge_workload, workload
-from .population import digits_recipe, model_cost, model_size
-from ..lab.groups import Trained, memory_budget, train_models
+from .population import Population, digits_recipe, model_cost, model_size
+from ..lab import fanout
+from ..lab.groups import Trained, memory_budget, results_of, train_models
 from ..lab.run import Result, override, run
-from ..lab.settings import check_profile, unknown_name
+from ..lab.settings import check_profile, read_settings, unknown_name
 from ..metrics.digits import ClassifierConfig, digit_classifier
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #64b64b5d
@@ -30,10 +33,9 @@ def size(kind: str) -> int:
     "Number of configurations of the grid of a kind, ebgan or gan (Table 3.1)."
     return math.prod(len(values) for values in GRID[kind].values())
 
-def configurations(kind: str, grid: dict | None = None):
+def configurations(kind: str):
     "Each configuration of the grid of a kind as a dictionary of fields of DigitsConfig, in a fixed order (Table 3.1)."
-    axes = (grid or GRID)[kind]
-    for values in product(*axes.values()): yield dict(zip(axes, values), model=kind)
+    for values in product(*GRID[kind].values()): yield dict(zip(GRID[kind], values), model=kind)
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #c38fc8d3
 def _whole(least): return lambda v: type(v) is int and v >= least
@@ -160,9 +162,6 @@ class Speed:
 
 def measure_speed(config: Speed, data, run) -> dict:
     "The experiment: seconds that a unit of `model_cost` takes in a round, on the run's device."
-    import time
-    import torch
-    from thesis_ebm.ebgan.population import Population
     p = Population(config.configs, [0] * len(config.configs), data.images, run.fabric.device, autocast=run.fabric.autocast)
     wait = torch.cuda.synchronize if run.fabric.device.type == "cuda" else (lambda: None)
     for t in range(6): p.step(t)
@@ -185,15 +184,9 @@ def affordable(p: GridProfile, profile: str, device: str = "auto") -> tuple[Grid
     measured = run(measure_speed, some, 0, digits_recipe(p.config, p.classifier, profile).load(), profile, device)
     total = len(chosen(p, "ebgan"))
     seconds = lambda n: (sum(model_cost(c, 0) for c, _ in models_of(replace(p, architectures=n))) * p.config.steps
-                         * measured.values["seconds_per_cost"] / _side_by_side(device))
+                         * measured.values["seconds_per_cost"] / (1 if fanout.on_gpu(device) else read_settings().workers))
     fitting = [n for n in (*(2**i for i in range(3, total.bit_length())), total) if n <= total and seconds(n) <= 60 * p.minutes]
     return replace(p, architectures=max(fitting, default=min(8, total))), [measured]
-
-def _side_by_side(device: str) -> int:
-    "How many groups train at once here."
-    import torch
-    from thesis_ebm.lab.settings import read_settings
-    return 1 if device in ("auto", "cuda") and torch.cuda.is_available() else read_settings().workers
 
 # %% ../../nbs/03_ebgan/05_grid.ipynb #ace9bf09
 @dataclass(frozen=True)
@@ -207,7 +200,7 @@ class Grid:
 
     @property
     def runs(self) -> list[Result]:
-        return [self.judged_by, *self.measured, *{t.result.folder: t.result for t in self.trained}.values()]
+        return [self.judged_by, *self.measured, *results_of(self.trained)]
     @property
     def data(self) -> list[dict]: return [self.trained[0].result.record["data"]]
     @property

@@ -19,7 +19,7 @@ from .digits import DigitsConfig, build, crop, judge_digits
 from .model import EBGAN, GAN, adversarial_step
 from ..lab.ensemble import (
     MemberOptimiser, Replay, Rule, Stack, dropout_masks, healthy_members, keep_members, make_optimiser, roll_call)
-from ..lab.groups import Recipe, Trained, family_of, model_id, train_models
+from ..lab.groups import Recipe, Trained, family_of, model_id, results_of, train_models
 from ..lab.noise import Noise, draw_masks, normal
 from ..lab.run import Result
 from ..lab.train import Batches, derive_seed, train
@@ -309,7 +309,7 @@ def digits_recipe(c: DigitsConfig, # any of the models: the data are read as it 
     return Recipe(train_group, partial(load, "mnist", "train", c.data, c.limit or None), partial(as_group, classifier, profile),
                 model_order, model_cost, model_size, classifier)
 
-# %% ../../nbs/03_ebgan/04_population.ipynb #84f90641
+# %% ../../nbs/03_ebgan/04_population.ipynb #055eaef1
 @dataclass(frozen=True)
 class Study:
     "Trained and judged: `models[label]` has one entry a seed."
@@ -319,7 +319,7 @@ class Study:
 
     @property
     def runs(self) -> list[Result]:
-        return [self.judged_by] + list({t.result.folder: t.result for ts in self.models.values() for t in ts}.values())
+        return [self.judged_by, *results_of([t for ts in self.models.values() for t in ts])]
     @property
     def data(self) -> list[dict]: return [self.runs[1].record["data"]]
     def values(self, label: str, key: str) -> list[float]:

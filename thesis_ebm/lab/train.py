@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from .files import whole_file, write_text
+from .files import sha256_file, whole_file, write_text
 from .run import Diverged, Run, cpu_name
 
 # %% ../../nbs/00_lab/03_train.ipynb #af1d6a17
@@ -95,7 +95,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, **about) -> Path:
     path = folder / f"checkpoint-{step:08d}.safetensors"
     with whole_file(path) as tmp:
         _write_tensors(tmp, tensors, {"tree": json.dumps(tree)})
-        sha = _sha256(tmp)
+        sha = sha256_file(tmp)
     write_text(path.with_suffix(".sha256"), sha + "\n")
     for old in checkpoints(folder)[2:]:
         old.unlink()
@@ -110,9 +110,6 @@ def _write_tensors(path: Path, tensors: dict, metadata: dict) -> None:
         code = re.search(r"os error (\d+)", str(e))
         raise OSError(int(code[1]) if code else errno.EIO, str(e)) from None
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
-
 def checkpoints(folder: Path) -> list[Path]:
     "The complete checkpoints of a folder, newest first."
     return sorted((p for p in folder.glob("checkpoint-*.safetensors") if p.with_suffix(".sha256").exists()), reverse=True)
@@ -126,7 +123,7 @@ def load_checkpoint(folder: Path) -> dict | None:
     "The newest checkpoint's tree whose hash is right, on the CPU; a damaged one is reported and passed over; None when there is none."
     for path in checkpoints(folder):
         want = path.with_suffix(".sha256").read_text().strip()
-        if (found := _sha256(path)) != want:
+        if (found := sha256_file(path)) != want:
             warnings.warn(f"{path} is damaged (sha256 {found}, recorded {want}) and is passed over; the checkpoint before it is used.",
                           stacklevel=2)
             continue

@@ -52,9 +52,9 @@ def train_alone(config: DigitsConfig, seed: int, images: torch.Tensor, # uint8, 
 # %% ../../nbs/03_ebgan/04_population.ipynb #5f37e581
 SHARED = ("batch", "steps", "pad", "nz", "reduction", "data", "limit", "samples") # what members of one population have in common
 
-def check_shared(configs: list[DigitsConfig]) -> None:
+def check_shared(configs: list, fields=SHARED) -> None:
     "ValueError when members of one population differ in what they must share."
-    for field in SHARED:
+    for field in fields:
         values = sorted({getattr(c, field) for c in configs})
         if len(values) > 1: raise ValueError(f"Members of one population share {field!r}, but here it is {', '.join(map(str, values))}.")
 
@@ -90,7 +90,7 @@ class Population:
         self.Ds = team([m.D for m in models], self.configs, shape_D, rule_D, device)
         self.images, self.dtype, self.autocast = images.to(device), dtype, autocast
         self.died, self.last = {}, {} # member -> step where it died; member -> its mean losses over the last window
-        seat(self)
+        self.seat()
 
     def __len__(self): return len(self.members)
     @property
@@ -105,6 +105,9 @@ class Population:
         self.replay = self.replay or Replay()
         return self.replay(partial(play, self))
 
+    def seat(self) -> None: seat(self)
+    @property
+    def device(self) -> torch.device: return self.images.device
     def state_dict(self) -> dict: return saved_population(self)
     def load_state_dict(self, tree: dict) -> None: restore_population(self, tree)
 
@@ -198,8 +201,8 @@ def read_window(p: Population, window: list[torch.Tensor], # (losses, M) a step
                 last_good: int | None = None, # unused: the dead do not stop the others
                ) -> list[float]: # means over the members that are left
     "Record each member's mean losses, dismiss the dead, return the log's row."
-    if not p.members: return [0.0] * len(LOSSES)
-    healthy = torch.ones(len(p), dtype=torch.bool, device=p.x.device)
+    if not p.members: return [0.0] * len(window[0])
+    healthy = torch.ones(len(p), dtype=torch.bool, device=p.device)
     for side in p.sides: healthy[side.rows] &= healthy_members(side.stack, side.optimiser)
     means, died = roll_call(window, healthy)
     for place, (member, step) in enumerate(zip(p.members, died)):
@@ -207,7 +210,7 @@ def read_window(p: Population, window: list[torch.Tensor], # (losses, M) a step
         else: p.died[member] = first + step
     alive = torch.tensor([step is None for step in died], dtype=torch.bool)
     if not alive.all(): dismiss(p, alive)
-    return means[:, alive].mean(1).tolist() if alive.any() else [0.0] * len(LOSSES)
+    return means[:, alive].mean(1).tolist() if alive.any() else [0.0] * len(means)
 
 def dismiss(p: Population, alive: torch.Tensor) -> None: # bool, (M,), on the CPU, by place
     "Go on without the others."
@@ -219,7 +222,7 @@ def dismiss(p: Population, alive: torch.Tensor) -> None: # bool, (M,), on the CP
         if here.any() and not here.all(): keep_members(player.stack, player.optimiser, here)
     p.Gs, p.Ds = ([player for player in side if len(player.rows)] for side in (p.Gs, p.Ds))
     p.members, p.configs, p.seeds = ([v for v, a in zip(values, alive.tolist()) if a] for values in (p.members, p.configs, p.seeds))
-    if p.members: seat(p)
+    if p.members: p.seat()
 
 # %% ../../nbs/03_ebgan/04_population.ipynb #03e8260e
 @torch.no_grad()

@@ -46,12 +46,15 @@ class Stack:
     def map(self, f: Callable, # function of (module, *arguments) for one member
             *args, # tensors with a first axis of M, or shared by all members where in_dims says None
             in_dims=0, masks: dict | None = None, # of `dropout_masks`, where the network has dropout
+            members: slice | None = None, # only these neighbours, M of them
            ): # what f returns, each tensor with a first axis of M
-        "f for every member at once."
+        "f for every member at once, or for some neighbours."
         def member(params, buffers, *args):
             return f(lambda *inputs: functional_call(self.base, (params, buffers), inputs), *args)
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        return torch.vmap(member, in_dims=(0, 0, *dims))(self.params, self.buffers | (masks or {}), *args)
+        params, buffers = self.params, self.buffers | (masks or {})
+        if members: params, buffers = ({k: v[members] for k, v in tensors.items()} for tensors in (params, buffers))
+        return torch.vmap(member, in_dims=(0, 0, *dims))(params, buffers, *args)
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #01df3494
 def dropout_masks(stack: Stack, noise: Noise, # of the stack's members, or one for all
@@ -97,9 +100,9 @@ class Block:
     rows: slice
     memory: list[list[torch.Tensor]] # first moments, second moments, step counts; empty for SGD
 
-    def update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
+    def update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor], factor=1.0) -> None:
         "One step of torch's own functional form of the rule."
-        rest = dict(lr=self.rule.lr, weight_decay=0.0, maximize=False, fused=True)
+        rest = dict(lr=self.rule.lr * factor, weight_decay=0.0, maximize=False, fused=True)
         if self.rule.optimiser == "sgd": return sgd(weights, gradients, [None] * len(weights), momentum=0.0, dampening=0.0, nesterov=False, **rest)
         first, second, steps = self.memory
         adam(weights, gradients, first, second, [], steps, beta1=self.rule.beta1, beta2=0.999, eps=1e-8, amsgrad=False,
@@ -124,11 +127,13 @@ class MemberOptimiser:
     def _weights(self) -> list[torch.Tensor]: return [p.detach() for p in self.stack.params.values()]
 
     @torch.no_grad()
-    def step(self, gradients) -> None: # of the stack's params, in their order
+    def step(self, gradients, # of the stack's params, in their order
+             factor: float | torch.Tensor = 1.0, # of every learning rate, for a schedule; in a CUDA graph a scalar tensor
+            ) -> None:
         "Update every member by its rule."
         weights = self._weights()
         gradients = [g if g.stride() == w.stride() else torch.empty_like(w).copy_(g) for g, w in zip(gradients, weights)]
-        for block in self.blocks: block.update(stretches(weights, block.rows), stretches(gradients, block.rows))
+        for block in self.blocks: block.update(stretches(weights, block.rows), stretches(gradients, block.rows), factor)
 
     def state(self) -> list:
         "What the optimisers remember, block by block."

@@ -82,7 +82,7 @@ def nearest(samples: torch.Tensor, # uint8, (N, C, H, W); the search runs on the
            ) -> tuple[torch.Tensor, torch.Tensor]: # indices (N, k) and distances (N, k), nearest first, on the CPU
     "The k nearest training images of each sample, L2 between pixels in [-1, 1]; of candidates at equal distance, the lower index first."
     _check(samples=samples, train=train)
-    if not 1 <= k <= len(train): raise ValueError(f"k = {k}: there are {len(train)} training images to choose from, so k is 1..{len(train)}.")
+    if not 1 <= k <= len(train): raise ValueError(f"k = {k}: there are {len(train)} training images, so k is 1..{len(train)}.")
     block, found = _block(samples, memory_mb), []
     for x in samples.split(block):
         index = _search(x, train, min(k + SPARE, len(train)), block).sort(1).values.to(train.device)
@@ -111,7 +111,7 @@ def memorisation(samples: torch.Tensor, # uint8, (N, C, H, W)
                  heldout: torch.Tensor, # uint8, (K, C, H, W): real, not trained on
                  memory_mb: float = 256,
                 ) -> Estimate: # >= 0; 1: no closer than held-out images, near 0: copies
-    "Median distance of samples to their nearest training image, over that of held-out images. ValueError when held-out images are training images."
+    "Median distance of samples to their nearest training image, over that of held-out images. ValueError when those are training images."
     far, scale = (nearest(x, train, 1, memory_mb)[1][:, 0].numpy() for x in (samples, heldout))
     if np.median(scale) == 0: raise ValueError("Half of the held-out images or more are training images: hold out others.")
     return bootstrap(far, scale, statistic=lambda a, b: np.median(a) / np.median(b), over="generated and held-out images")
@@ -127,7 +127,7 @@ def diversity(samples: torch.Tensor, # uint8, (N, C, H, W), N >= 2
               real: torch.Tensor, # uint8, (M, C, H, W), M >= 2
               memory_mb: float = 256,
              ) -> Estimate: # >= 0; 0: all equal, 1: as varied as the data
-    "Root mean square distance between samples, over that between real images. ValueError for fewer than two, or real images that are all equal."
+    "Root mean square distance between samples, over that between real images. ValueError for fewer than two, or equal real images."
     _check(samples=samples, real=real)
     if min(len(samples), len(real)) < 2: raise ValueError(f"Diversity needs two images a side, not {len(samples)} and {len(real)}.")
     a, b = _deviations(samples, memory_mb), _deviations(real, memory_mb)
@@ -151,7 +151,7 @@ def coverage(samples: torch.Tensor, # uint8, (N, C, H, W)
 # %% ../../nbs/00_lab/19_quality.ipynb #c3c702e4
 def _factor(cov: torch.Tensor) -> torch.Tensor: # (D, rank)
     "R with R R^T = cov; ValueError unless cov is symmetric, finite and has no negative eigenvalue, up to rounding."
-    if not (cov - cov.T).abs().max() <= 1e-6 * cov.abs().max(): raise ValueError("A covariance must be finite and symmetric: this one is not.")
+    if not (cov - cov.T).abs().max() <= 1e-6 * cov.abs().max(): raise ValueError("A covariance must be finite and symmetric.")
     values, vectors = torch.linalg.eigh(cov)
     if values[0] < -1e-6 * values[-1]: raise ValueError(f"A covariance has no negative eigenvalue: this one has {float(values[0]):.3g}.")
     keep = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
@@ -181,15 +181,15 @@ class InceptionMissing(DataMissing):
 
 def inception_weights(name: str = INCEPTION, # weights-inception-2015-12-05-<first 8 hex digits of the file's sha256>.pth
                      ) -> Path:
-    "The checked file of Inception's weights. InceptionMissing; DataDamaged when its sha256 begins otherwise; ValueError for a name of another form."
+    "The checked file of Inception's weights. InceptionMissing; DataDamaged when its sha256 begins otherwise; ValueError for another name."
     form = re.fullmatch(r"weights-inception-2015-12-05-([0-9a-f]{8})\.pth", name)
     if not form: raise ValueError(f"{name!r} cannot name Inception's weights: that would be like {INCEPTION}.")
     settings = read_settings()
     places = [p / "inception" for p in (settings.data, settings.raw) if p] + [Path(torch.hub.get_dir()) / "checkpoints"]
     path = next((p / name for p in places if (p / name).is_file()), None)
     if path is None:
-        raise InceptionMissing(f"The Inception network's weights, {name}, are not on this machine (looked in {', '.join(map(str, places))}): "
-                               f"get the file from the releases of the torch-fidelity project and put it, as it is, in {places[0]}.")
+        raise InceptionMissing(f"The Inception network's weights, {name}, are not on this machine (looked in "
+                               f"{', '.join(map(str, places))}): get the file from the releases of the torch-fidelity project and put it, as it is, in {places[0]}.")
     if not (have := sha256_file(path)).startswith(form[1]):
         raise DataDamaged(f"{path} is not the published file: its sha256 is {have}, that of the published one begins with {form[1]}. "
                           "It was left as it is; replace it with a good copy.")
@@ -213,7 +213,7 @@ class _Features(torch.nn.Module):
 
     def forward(self, images): return self.net(images)[0]
 
-# %% ../../nbs/00_lab/19_quality.ipynb #59b605cb
+# %% ../../nbs/00_lab/19_quality.ipynb #3721c3ea
 @dataclass(frozen=True)
 class FID:
     "A FID and what it depends on."
@@ -227,6 +227,7 @@ class FID:
         layer = "" if self.features == 2048 else f", on {self.features} features of an earlier layer"
         return f"FID {self.value:.1f} from {self.n_real:,} real and {self.n_fake:,} generated images{layer}; fewer images make it larger"
 
+# %% ../../nbs/00_lab/19_quality.ipynb #59b605cb
 def fid(real: torch.Tensor, # uint8, (N, 3, H, W), N >= 2
         fake: torch.Tensor, # uint8, (M, 3, H, W), M >= 2; N = M compares best
         features: int = 2048, # 2048 | 768 | 192 | 64: the layer's width
@@ -251,7 +252,7 @@ def fid(real: torch.Tensor, # uint8, (N, 3, H, W), N >= 2
 def fid_or_reason(real: torch.Tensor, fake: torch.Tensor, # as for `fid`
                   **options, # as for `fid`
                  ) -> tuple[float | None, str]: # the value, and a sentence for the table's note
-    "The FID with what must be said beside it; or None with the reason, where weights or libraries are missing. A damaged file still raises."
+    "The FID with what must be said beside it; or None with the reason, where weights or libraries are missing. A damaged file raises."
     try: found = fid(real, fake, **options)
     except (DataMissing, ImportError) as e: return None, f"No FID: {e}"
     return found.value, f"{found}."

@@ -189,7 +189,8 @@ def inception_weights(name: str = INCEPTION, # weights-inception-2015-12-05-<fir
     path = next((p / name for p in places if (p / name).is_file()), None)
     if path is None:
         raise InceptionMissing(f"The Inception network's weights, {name}, are not on this machine (looked in "
-                               f"{', '.join(map(str, places))}): get the file from the releases of the torch-fidelity project and put it, as it is, in {places[0]}.")
+                               f"{', '.join(map(str, places))}): get the file from the releases of the torch-fidelity "
+                               f"project and put it, as it is, in {places[0]}.")
     if not (have := sha256_file(path)).startswith(form[1]):
         raise DataDamaged(f"{path} is not the published file: its sha256 is {have}, that of the published one begins with {form[1]}. "
                           "It was left as it is; replace it with a good copy.")

@@ -164,7 +164,7 @@ def frechet_distance(mu1: torch.Tensor, # (D,)
     "Squared 2-Wasserstein distance of two normal distributions, in float64. ValueError for what is no covariance."
     mu1, cov1, mu2, cov2 = (torch.as_tensor(t).double() for t in (mu1, cov1, mu2, cov2))
     cross = torch.linalg.svdvals(_factor(cov1).T @ _factor(cov2)).sum()
-    return max(0.0, float((mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross))
+    return float(((mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross).clamp_min(0))
 
 # %% ../../nbs/00_lab/19_quality.ipynb #cbf4578f
 def moments(features: torch.Tensor, # (N, D), N >= 2
@@ -247,7 +247,7 @@ def fid(real: torch.Tensor, # uint8, (N, 3, H, W), N >= 2
     metric = FrechetInceptionDistance(_Features(path, features)).to(device or fake.device)
     for images, is_real in ((real, True), (fake, False)):
         for part in images.split(batch): metric.update(part.to(metric.device), real=is_real)
-    return FID(max(0.0, float(metric.compute())), len(real), len(fake), features, weights)
+    return FID(float(metric.compute().clamp_min(0)), len(real), len(fake), features, weights)
 
 # %% ../../nbs/00_lab/19_quality.ipynb #e5a98941
 def fid_or_reason(real: torch.Tensor, fake: torch.Tensor, # as for `fid`

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES',
            'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'Found', 'look', 'find', 'find_own', 'locate',
-           'content_sha256', 'verify', 'is_picture', 'listing', 'open_lmdb', 'identity', 'fingerprint',
+           'content_sha256', 'verify', 'is_picture', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
            'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
@@ -109,7 +109,7 @@ def _patches(*names: str) -> Dataset:
     chosen = tuple(PHOTOGRAPHS[n] for n in names or PHOTOGRAPHS)
     title = f"{len(chosen)} photograph{'s' * (len(chosen) > 1)}{' (' * bool(names)}{', '.join(names)}{')' * bool(names)}"
     return Dataset("-".join(filter(None, ("patches", "+".join(names)))), "Random crops of photographs",
-                   "public domain or CC, see the README beside each file in its package", {}, (), "", "", chosen, title,
+                   "of each photograph: see data/README.md", {}, (), "", "", chosen, title,
                    remedy=f"Install {' and '.join(sorted({package for package, _ in chosen}))}, which ship the photographs.")
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
@@ -135,7 +135,7 @@ class Found:
     def description(self) -> str:
         "What a caption calls it; no path of this machine."
         packages = sorted({package for package, _ in self.dataset.embedded})
-        shipped = " and ".join(f"{p} {importlib.metadata.version(p)}" for p in packages) if self.source == "embedded" else ""
+        shipped = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages) if self.source == "embedded" else ""
         if shipped: return f"{self.dataset.embedded_title}, shipped in the package{'s' * (len(packages) > 1)} {shipped}"
         return self.dataset.title + dict(folder=" (the reader's folder)", download=" (downloaded)", own="")[self.source]
 
@@ -196,7 +196,7 @@ def find_own(path: str) -> Found: # source "own"
         raise DataMissing(f"There is no data set, file or folder {path!r}. The data sets are {', '.join(DATASETS)}; "
                           "anything else must be a path to a folder or an archive of images.")
     name = here.resolve().name
-    return Found(Dataset(name, f"The reader's own pictures ({name})", "the reader's", {}, (), "", ""), "own", {name: here.resolve()})
+    return Found(Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", ""), "own", {name: here.resolve()})
 
 def locate(data: str, # a name of the catalogue, or a path
            source: str = "auto",
@@ -246,15 +246,20 @@ def listing(folder: Path, members: tuple[str, ...] = (), # the subfolders that c
     return sorted(found)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #a11954b9
+_OPEN = {} # folder -> environment, of this process
+
+def close_lmdb() -> None:
+    "Close every environment that this process has open."
+    while _OPEN: _OPEN.popitem()[1].close()
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(before=close_lmdb)
+
 def open_lmdb(path: Path):
     "The LMDB environment in a folder, read-only; ImportError with the remedy without the package lmdb, DataDamaged when it cannot be opened."
-    return _open_lmdb(str(path), os.getpid())
-
-@lru_cache(maxsize=None)
-def _open_lmdb(path: str, process: int):
+    if (path := os.path.realpath(path)) in _OPEN: return _OPEN[path]
     try: import lmdb
     except ImportError: raise ImportError("The package lmdb, which reads LSUN, is not installed: pip install 'thesis-ebm[lsun]'.") from None
-    try: return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False)
+    try: return _OPEN.setdefault(path, lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False))
     except lmdb.Error as e: raise DataDamaged(f"{path} cannot be opened as an LMDB ({e}): replace it with a good copy.") from None
 
 def identity(path: Path, members: tuple[str, ...] = ()) -> str:

@@ -229,8 +229,8 @@ def square_of(source, i: int, square: Square, policy: Policy) -> torch.Tensor | 
         image.load()
         grey, rgb = is_grey(image), to_rgb(image)
     except BROKEN as e:
-        return Trouble("unreadable", f"{source.where(i)} cannot be read as an image ({e}): replace it, or leave such pictures out with "
-                                     "unreadable=skip.")
+        return Trouble("unreadable", f"{source.where(i)} cannot be read as an image ({e}): replace it, or leave such pictures out "
+                                     "with unreadable=skip.")
     if grey and policy.grey != "convert":
         return Trouble("grey", f"{source.where(i)} is grey, not in colour: take such pictures as they are with grey=convert, or leave them "
                                "out with grey=skip.")
@@ -263,9 +263,9 @@ class Ledger:
     def counts(self) -> dict[str, int]: return dict(Counter(t.reason for t in self.out.values()))
 
     def add(self, met: dict[int, Trouble]) -> None:
-        "Enter troubles; DataDamaged with its sentence for one that is refused, DataMissing when no picture is left."
-        for trouble in met.values():
-            if getattr(self.policy, trouble.reason) == "refuse": raise DataDamaged(trouble.sentence)
+        "Enter troubles; their sentence for one that is refused (DataDamaged if unreadable, else ValueError); DataMissing if nothing is left."
+        for t in met.values():
+            if getattr(self.policy, t.reason) == "refuse": raise (DataDamaged if t.reason == "unreadable" else ValueError)(t.sentence)
         self.out |= met
         if len(self.out) == self.n: raise DataMissing(f"{self.name}: each of the {self.n} pictures was left out. {self.first}")
 
@@ -307,12 +307,12 @@ def _loader(job: Job, order, workers: int, pin: bool = False) -> DataLoader: # o
                       persistent_workers=workers > 0)
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #07c3a0a1
-CHUNK, MANY = 64, 2048 # pictures decoded at a time; from how many on worker processes help
+CHUNK, MANY = 64, 4096 # pictures decoded at a time; from how many on worker processes help
 
 def _chunk(n: int, k: int) -> range: return range(k * CHUNK, min(n, (k + 1) * CHUNK))
 
 def decode(source, square: Square, ledger: Ledger, tries: int = 1) -> torch.Tensor: # uint8, (N, 3, S, S)
-    "All squares of a source, in worker processes when there are many; DataDamaged as soon as one is met that is refused."
+    "All squares of a source, in worker processes when there are many; an error as soon as one is met that is refused."
     from tqdm import tqdm
     n = len(source)
     images = torch.empty(n, 3, square.size, square.size, dtype=torch.uint8)

@@ -21,13 +21,14 @@ from pathlib import Path
 from ..lab.files import sha256_file, sha256_value, whole_file
 from ..lab.settings import read_settings, unknown_name
 
-# %% ../../nbs/00_lab/10_catalog.ipynb #9693291e
+# %% ../../nbs/00_lab/10_catalog.ipynb #082c3eef
 class DataMissing(FileNotFoundError):
     "A data set is not on this machine; the message says where it was looked for and how to get it."
 
 class DataDamaged(OSError):
-    "A file is not the published one; the message gives its path and both hashes."
+    "A file is not what it should be; the message gives its path and, where one was published, both hashes."
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #9693291e
 @dataclass(frozen=True)
 class Dataset:
     "A data set: its files, its download, its embedded part and its reader."
@@ -96,7 +97,8 @@ IMAGENET = Dataset(
 DOGS = replace(IMAGENET, name="imagenet-dogs", title="ImageNet-1k, training images of 118 breeds of dogs", members=DOG_BREEDS)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #0d66e52e
-PHOTOGRAPHS = dict(china=("scikit-learn", "sklearn/datasets/images/china.jpg"), flower=("scikit-learn", "sklearn/datasets/images/flower.jpg"),
+PHOTOGRAPHS = dict(china=("scikit-learn", "sklearn/datasets/images/china.jpg"),
+                   flower=("scikit-learn", "sklearn/datasets/images/flower.jpg"),
                    grace_hopper=("matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg"),
                    astronaut=("scikit-image", "skimage/data/astronaut.png"), chelsea=("scikit-image", "skimage/data/chelsea.png"),
                    coffee=("scikit-image", "skimage/data/coffee.png"), rocket=("scikit-image", "skimage/data/rocket.jpg"),
@@ -255,7 +257,7 @@ def close_lmdb() -> None:
 if hasattr(os, "register_at_fork"): os.register_at_fork(before=close_lmdb)
 
 def open_lmdb(path: Path):
-    "The LMDB environment in a folder, read-only; ImportError with the remedy without the package lmdb, DataDamaged when it cannot be opened."
+    "The LMDB environment in a folder, read-only; ImportError without the package lmdb, DataDamaged when it cannot be opened."
     if (path := os.path.realpath(path)) in _OPEN: return _OPEN[path]
     try: import lmdb
     except ImportError: raise ImportError("The package lmdb, which reads LSUN, is not installed: pip install 'thesis-ebm[lsun]'.") from None
@@ -313,7 +315,8 @@ def load(name: str, # a data set that has a reader, e.g. "mnist"
          limit: int | None = None, # at most so many examples, the first of the split
         ): # what the data set's reader gives: for images, an `Images`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    if not dataset(name).reader: raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    if not dataset(name).reader:
+        raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
     found = find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found))
 

@@ -49,7 +49,8 @@ class Square:
                 ) -> torch.Tensor: # uint8, (3, S, S)
         side, (w, h) = self.box * min(image.size), image.size
         cut = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
-        return torch.from_numpy(np.array(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=cut))).permute(2, 0, 1).contiguous()
+        scaled = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=cut)
+        return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #efe87dc0
 def is_grey(image: Image.Image) -> bool:
@@ -154,8 +155,8 @@ class Crops:
         return ImageOps.mirror(crop) if u() < 0.5 else crop
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #22fbdfc4
-def classes_of(names) -> tuple[torch.Tensor | None, tuple[str, ...]]: # int64, (N,), and the names of the classes; (None, ()) if there are none
-    "The class of each image by its folder."
+def classes_of(names) -> tuple[torch.Tensor | None, tuple[str, ...]]: # int64, (N,), and the names of the classes
+    "The class of each image by its folder; (None, ()) where there are no classes."
     folders = [tuple(n.split("/")[:-1]) for n in names]
     if len(set(folders)) < 2: return None, ()
     depth = len(os.path.commonprefix([min(folders), max(folders)]))
@@ -174,7 +175,8 @@ def _partition(names, path: Path, split: str) -> list[int]:
     codes = dict(line.split() for line in path.read_text().splitlines() if line.strip())
     wanted, files = str(("train", "valid", "test").index(split)), [n.rsplit("/", 1)[-1] for n in names]
     missing = next((f for f in files if f not in codes), None)
-    if missing: raise DataDamaged(f"{path} does not say to which split {missing} belongs: complete it, or remove it to use all images as train.")
+    if missing:
+        raise DataDamaged(f"{path} does not say to which split {missing} belongs: complete it, or remove it to use all images as train.")
     return [i for i, f in enumerate(files) if codes[f] == wanted]
 
 def _check_split(found: Found, split: str) -> None:
@@ -185,7 +187,7 @@ def _check_split(found: Found, split: str) -> None:
 CROPS = 4000 # of the embedded photographs, when no limit says how many
 
 def read_source(found: Found, split: str, limit: int = 0):
-    "(source, labels or None, names of the classes) of a split; DataMissing when there is no image, ValueError for a split that there is not."
+    "(source, labels or None, names of the classes) of a split; ValueError for a split that there is not."
     _check_split(found, split)
     path = next(iter(found.files.values()))
     if found.source == "embedded":
@@ -211,7 +213,8 @@ class Policy:
 
     def __post_init__(self):
         for name, words in POLICIES.items():
-            if getattr(self, name) not in words: raise ValueError(unknown_name(f"way with pictures that are {name}:", getattr(self, name), words))
+            way = getattr(self, name)
+            if way not in words: raise ValueError(unknown_name(f"way with pictures that are {name}:", way, words))
 
 class Trouble(NamedTuple):
     "A picture that cannot be taken as it is."
@@ -263,7 +266,7 @@ class Ledger:
     def counts(self) -> dict[str, int]: return dict(Counter(t.reason for t in self.out.values()))
 
     def add(self, met: dict[int, Trouble]) -> None:
-        "Enter troubles; their sentence for one that is refused (DataDamaged if unreadable, else ValueError); DataMissing if nothing is left."
+        "Enter troubles; DataDamaged (if unreadable) or ValueError for one that is refused, DataMissing when no picture is left."
         for t in met.values():
             if getattr(self.policy, t.reason) == "refuse": raise (DataDamaged if t.reason == "unreadable" else ValueError)(t.sentence)
         self.out |= met
@@ -319,7 +322,8 @@ def decode(source, square: Square, ledger: Ledger, tries: int = 1) -> torch.Tens
     workers = read_settings().workers if n >= MANY and multiprocessing.parent_process() is None else 0
     chunks = range(-(-n // CHUNK))
     loader = _loader(Job(source, square, ledger.policy, partial(_chunk, n), tries), chunks, workers if workers > 1 else 0)
-    for k, (squares, met) in enumerate(tqdm(loader, f"reading {ledger.name}", len(chunks), leave=False, mininterval=2, disable=n < 10 * MANY)):
+    bar = tqdm(loader, f"reading {ledger.name}", len(chunks), leave=False, mininterval=2, disable=n < 10 * MANY)
+    for k, (squares, met) in enumerate(bar):
         ledger.add(met)
         images[k * CHUNK:k * CHUNK + len(squares)] = squares
     return images
@@ -471,6 +475,7 @@ class Feed:
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #abcf96c2
 def _check_sizes(size: int, batch: int, rank: int, world: int, crop: int) -> None:
-    if batch < 1 or batch % world: raise ValueError(f"A batch of {batch} cannot be divided among {world} devices: choose a multiple of {world}.")
+    if batch < 1 or batch % world:
+        raise ValueError(f"A batch of {batch} cannot be divided among {world} devices: choose a multiple of {world}.")
     if not 0 <= rank < world: raise ValueError(f"rank = {rank}: must be one of the {world} devices, 0 to {world - 1}.")
     if not 0 <= crop <= size: raise ValueError(f"crop = {crop}: must be 0, for none, or at most the squares' size of {size}.")

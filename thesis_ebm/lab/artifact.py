@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from .. import __version__
-from ..data.catalog import fingerprint, find, quick_fingerprint
+from ..data.catalog import find, find_own, fingerprint, quick_fingerprint
 from .claims import agree
 from .files import code_modules, make_folder, plain, sha256_file, sha256_source, whole_folder, write_json, write_text
 from .run import cpu_name, peak_memory_mb, versions
@@ -114,9 +114,9 @@ def _compare_with_record(a: Artefact, folder: Path, record: dict, parameters: di
 def same_data(used: dict) -> bool:
     "Whether a data set would be found with the same content as the record says; the bytes on disk are looked at first."
     try:
-        found = find(used["name"], used["requested"])
+        found = find_own(used["requested"]) if used["source"] == "own" else find(used["name"], used["requested"])
         return quick_fingerprint(found) == used["disk"] or fingerprint(found) == used["sha256"]
-    except OSError: return False
+    except (OSError, ValueError, ImportError): return False
 
 # %% ../../nbs/00_lab/06_artifact.ipynb #f9df6d4b
 PARAMETERS = ("profile", "seed", "device", "out", "overrides")

@@ -17,7 +17,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from .. import __version__
-from ..data.catalog import DATASETS, dataset, find, get, verify
+from ..data.catalog import DATASETS, dataset, find, get, look, verify
 from .artifact import artefact, compare, git_state, promote, read_record, registry, result_folder, status, thesis_csv
 from .files import write_json, write_text
 from .run import cpu_name, versions
@@ -148,17 +148,21 @@ def cmd_data(args) -> int:
         return 0
     names, code = [dataset(n).name for n in args.names] or list(DATASETS), 0
     for name in names:
-        try: text = _describe(name, args.action == "check")
-        except OSError as e: text, code = str(e), 1
-        print(f"{name:10} {text}")
+        try: text = _describe(name, args.action == "check", needed=bool(args.names))
+        except (OSError, ImportError) as e: text, code = str(e), 1
+        print(f"{name:13} {text}")
     return code if args.action == "check" else 0
 
 def _needs_name(): raise ValueError(f"`thesis-ebm data get` needs the name of a data set: {', '.join(DATASETS)}.")
 
-def _describe(name: str, check: bool) -> str:
+def _describe(name: str, check: bool, needed: bool = False) -> str:
+    "Which copy would be used; a set that is optional may be absent unless it is needed."
+    d = dataset(name)
+    if d.optional and not needed and look(name) is None: return f"{'absent':9} {d.title}; optional. {d.how}"
     found = find(name)
     if check: verify(found)
-    return f"{found.source:9} {found.description}{'; intact' if check else ''}; licence {dataset(name).licence}"
+    state = "; intact" if d.files else "; there, no hash was published to compare with" if d.layouts else "; there"
+    return f"{found.source:9} {found.description}{state if check else ''}; licence {d.licence}"
 
 # %% ../../nbs/00_lab/09_cli.ipynb #d0434683
 def benches() -> dict:
@@ -222,7 +226,7 @@ def cmd_doctor(args) -> int:
         else: trouble += [f"only {free:.1f} GB free in {folder}"] if free < 1 else []
     for name in DATASETS:
         try: print(f"{'data ' + name:18} {_describe(name, True)}")
-        except OSError as e: trouble.append(str(e))
+        except (OSError, ImportError) as e: trouble.append(str(e))
     for t in trouble: print(f"TROUBLE: {t}")
     print("All is well." if not trouble else f"{len(trouble)} thing(s) to mend.")
     return int(bool(trouble))

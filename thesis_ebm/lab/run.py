@@ -47,7 +47,7 @@ def _as_type(name, value, old):
 
 # %% ../../nbs/00_lab/02_run.ipynb #24fad6c2
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "papermill",
-            "lightning-fabric", "safetensors", "mlxtend")
+            "lightning-fabric", "safetensors", "mlxtend", "pillow", "scikit-image")
 
 def versions() -> dict[str, str]:
     "Versions of Python and of the packages that can change a result; absent ones are left out."

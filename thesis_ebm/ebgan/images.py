@@ -3,9 +3,9 @@
 # %% auto #0
 __all__ = ['MODELS', 'NARROW', 'TINY', 'BEDROOM', 'FACE', 'SIDE_BY_SIDE', 'OBJECTS', 'DOGS', 'ALONE', 'PROFILES', 'PICTURES',
            'Layer', 'parse', 'fit', 'sides_of', 'mirrored', 'generator_sides', 'autoencoder_sides', 'classifier_sides',
-           'blocks', 'maps_into', 'ConvGenerator', 'ConvAutoEncoder', 'ConvClassifier', 'initialise', 'inside',
-           'ConvEBGAN', 'ConvGAN', 'ImagesConfig', 'check', 'build', 'ImagesProfile', 'side_by_side', 'alone', 'shrunk',
-           'smoke', 'profile_of', 'adam', 'workload', 'plan']
+           'Player', 'blocks', 'maps_into', 'ConvGenerator', 'ConvAutoEncoder', 'ConvClassifier', 'initialise',
+           'inside', 'ConvEBGAN', 'ConvGAN', 'ImagesConfig', 'check', 'build', 'ImagesProfile', 'side_by_side', 'alone',
+           'shrunk', 'smoke', 'profile_of', 'Adam', 'adam', 'workload', 'plan']
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #7718783d
 import re
@@ -93,6 +93,11 @@ def classifier_sides(string: str, size: int) -> list[int]:
     return _ends(string, sides_of(string, size), 1, 1, "The classifier")
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #f7b8b356
+class Player(nn.Module):
+    "G or D. In training its forward pass runs in `autocast`, which carries mixed precision where there is any."
+    autocast = staticmethod(nullcontext)
+    def precision(self): return self.autocast() if self.training else nullcontext()
+
 def blocks(string: str, inputs: list[int], # maps that each layer meets
            sides: list[int], up: bool,
            activation: nn.Module,
@@ -113,7 +118,7 @@ def maps_into(string: str, first: int) -> list[int]:
     return [first] + [layer.maps for layer in parse(string)[:-1]]
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #6cae6888
-class ConvGenerator(nn.Module):
+class ConvGenerator(Player):
     "G: z (N, nz) to images (N, 3, size, size) in [-1, 1]; ReLU and batch norm but at the output, which is a tanh."
     def __init__(self, string: str, size: int = 64,
                  noise: tuple[int, ...] = (100,)): # planes of noise that enter with each of the first layers
@@ -129,12 +134,13 @@ class ConvGenerator(nn.Module):
 
     def forward(self, z):
         planes = [part.unflatten(1, shape) for part, shape in zip(z.split(self.cuts, 1), self.shapes)]
-        h = self.blocks[0](planes[0])
-        for block, plane in zip_longest(self.blocks[1:], planes[1:]): h = block(h if plane is None else torch.cat([h, plane], 1))
+        with self.precision():
+            h = self.blocks[0](planes[0])
+            for block, plane in zip_longest(self.blocks[1:], planes[1:]): h = block(h if plane is None else torch.cat([h, plane], 1))
         return h.to(torch.promote_types(h.dtype, torch.float32)).tanh()
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #a316221c
-class ConvAutoEncoder(nn.Module):
+class ConvAutoEncoder(Player):
     "D(x) = || Dec(Enc(x)) - x ||, Eq. (3.15): images (N, 3, s, s) to energies (N,) and codes (N, c h w); for several batches, a pair for each."
     def __init__(self, Enc: str, Dec: str = "", # "": Enc mirrored
                  size: int = 64,
@@ -149,10 +155,11 @@ class ConvAutoEncoder(nn.Module):
         S = self.Enc(x)
         return reconstruction_energy(x, self.Dec(S), self.reduction), S.flatten(1)
 
-    def forward(self, x, *more): return (self.judge(x), *map(self.judge, more)) if more else self.judge(x)
+    def forward(self, x, *more):
+        with self.precision(): return (self.judge(x), *map(self.judge, more)) if more else self.judge(x)
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #278fb396
-class ConvClassifier(nn.Module):
+class ConvClassifier(Player):
     "The DCGAN's D: images (N, 3, s, s) to logits (N,), > 0 for 'data'; for several batches, logits for each."
     def __init__(self, string: str, size: int = 64):
         super().__init__()
@@ -161,7 +168,8 @@ class ConvClassifier(nn.Module):
 
     def judge(self, x): return self.layers(x).to(torch.promote_types(x.dtype, torch.float32))
 
-    def forward(self, x, *more): return (self.judge(x), *map(self.judge, more)) if more else self.judge(x)
+    def forward(self, x, *more):
+        with self.precision(): return (self.judge(x), *map(self.judge, more)) if more else self.judge(x)
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #33656ed3
 @torch.no_grad()
@@ -179,31 +187,25 @@ def inside(net: nn.Module) -> nn.Module:
     "A network without the wrapper that Fabric may have put around it."
     return getattr(net, "module", net)
 
-# %% ../../nbs/03_ebgan/08_images.ipynb #dc78e9a3
+# %% ../../nbs/03_ebgan/08_images.ipynb #77c867a5
 class ConvEBGAN(EBGAN):
     "EBGAN, with pt_weight > 0 EBGAN-PT, whose D judges data and samples as batches of their own."
-    autocast = staticmethod(nullcontext)
-
     def D_losses(self, x, fake): # images (N, 3, s, s); fake without gradient
-        with self.autocast(): (D_real, _), (D_fake, _) = self.D(x, fake)
+        (D_real, _), (D_fake, _) = self.D(x, fake)
         return dict(loss_D=loss_D(D_real, D_fake, self.m), D_real=D_real.mean(), D_fake=D_fake.mean())
 
     def G_losses(self, fake): # with gradient into G
-        with self.autocast(): D_fake, S = inside(self.D)(fake)
+        D_fake, S = inside(self.D)(fake)
         pt = pulling_away(joint_rows(S.to(D_fake.dtype)))
         return dict(loss_G=loss_G(D_fake) + self.pt_weight * pt, pt=pt)
 
 class ConvGAN(GAN):
     "DCGAN: the same for a classifier."
-    autocast = staticmethod(nullcontext)
-
     def D_losses(self, x, fake):
-        with self.autocast(): real, fake = self.D(x, fake)
+        real, fake = self.D(x, fake)
         return dict(loss_D=gan_loss_D(real, fake), D_real=real.mean(), D_fake=fake.mean())
 
-    def G_losses(self, fake):
-        with self.autocast(): logits = inside(self.D)(fake)
-        return dict(loss_G=gan_loss_G(logits))
+    def G_losses(self, fake): return dict(loss_G=gan_loss_G(inside(self.D)(fake)))
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #87341e4b
 @dataclass(frozen=True)
@@ -322,9 +324,16 @@ PICTURES = {"lsun-bedroom": 3_033_042, "celeba": 162_770, "imagenet": 1_281_167,
 def _step(c: ImagesConfig, model, opt_D, opt_G):
     return adversarial_step(model, opt_D, opt_G, torch.rand(c.batch, 3, c.size, c.size) * 2 - 1, torch.randn(c.batch, c.nz))
 
-def adam(c: ImagesConfig, parameters, capturable: bool = False) -> torch.optim.Adam:
+class Adam(torch.optim.Adam):
+    "torch's; the moments lie in memory as their weights do, as its fused step wants it, after a checkpoint as well."
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        for p, kept in self.state.items():
+            kept |= {k: torch.empty_like(p).copy_(v) for k, v in kept.items() if v.shape == p.shape}
+
+def adam(c: ImagesConfig, parameters, capturable: bool = False) -> Adam:
     "The optimiser of either player; `capturable`: a CUDA graph may replay its step."
-    return torch.optim.Adam(parameters, c.lr, betas=(c.beta1, 0.999), fused=True, capturable=capturable)
+    return Adam(parameters, c.lr, betas=(c.beta1, 0.999), fused=True, capturable=capturable)
 
 def workload(label: str, c: ImagesConfig) -> Workload:
     "A model as `thesis-ebm plan` counts and times it; of the pictures, those that lie on the device."

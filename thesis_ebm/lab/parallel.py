@@ -6,7 +6,6 @@ __all__ = ['world', 'joint_sum', 'joint_rows', 'joint_means', 'JointBatchNorm2d'
 # %% ../../nbs/00_lab/19_parallel.ipynb #c0f0ce07
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 
 # %% ../../nbs/00_lab/19_parallel.ipynb #69945d31

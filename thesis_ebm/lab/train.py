@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from .files import sha256_file, whole_file, write_text
-from .run import Diverged, Run, cpu_name
+from .run import Diverged, Run, cpu_name, process
 
 # %% ../../nbs/00_lab/03_train.ipynb #af1d6a17
 def make_fabric(device: str = "auto", # auto | cpu | cuda | mps
@@ -26,16 +27,22 @@ def make_fabric(device: str = "auto", # auto | cpu | cuda | mps
                 seed: int = 0, # seeds torch's, numpy's and Python's global generators
                 threads: int = 1, # torch threads on a CPU
                ):
-    "A launched, seeded Fabric on one device; RuntimeError with the remedy when the device is not there."
+    "A launched, seeded Fabric on one device a process; RuntimeError with the remedy when the device is not there."
     from lightning_fabric import Fabric
     there = dict(auto=True, cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
     if not there[device]: raise RuntimeError(f"Device {device!r} was asked for, but torch finds none here: use --device cpu, or auto.")
-    fabric = Fabric(accelerator=device, devices=1, precision="32-true" if precision == "auto" else precision)
+    fabric = Fabric(accelerator=device, **_together(), precision="32-true" if precision == "auto" else precision)
     fabric.launch()
     fabric.seed_everything(seed, verbose=False)
     if fabric.device.type == "cpu": torch.set_num_threads(threads)
     else: torch.set_float32_matmul_precision("high")
     return fabric
+
+def _together() -> dict:
+    "Fabric's arguments for the processes that were started together."
+    from lightning_fabric.strategies import DDPStrategy
+    world, here = process()[1], int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return dict(devices=here, num_nodes=world // here, strategy=DDPStrategy(broadcast_buffers=False)) if world > 1 else dict(devices=1)
 
 def device_name(device: torch.device) -> str:
     "What a record calls a device: 'cpu (AMD EPYC, 2 cores)', 'cuda (NVIDIA H200)'."
@@ -87,12 +94,15 @@ def set_state(state: dict, tree: dict) -> None:
     if tree["cuda"]: torch.cuda.set_rng_state_all(tree["cuda"])
 
 # %% ../../nbs/00_lab/03_train.ipynb #d55f7c93
-def save_checkpoint(folder: Path, step: int, state: dict, **about) -> Path:
-    "Write checkpoint-<step>.safetensors and its hash, then remove all but the last two."
+def save_checkpoint(folder: Path, step: int, state: dict,
+                    write: bool = True, # False: only look at the state, as all but the first of several processes do
+                    **about) -> Path:
+    "Write checkpoint-<step>.safetensors and its hash, then remove all but the last two; Diverged when something in it is not finite."
     tensors: dict[str, torch.Tensor] = {}
     tree = pack({**get_state(state), "about": {"step": step, **about}}, tensors)
     if not all(t.isfinite().all() for t in tensors.values() if t.is_floating_point()): raise Diverged(step, newest_step(folder))
     path = folder / f"checkpoint-{step:08d}.safetensors"
+    if not write: return path
     with whole_file(path) as tmp:
         _write_tensors(tmp, tensors, {"tree": json.dumps(tree)})
         sha = sha256_file(tmp)
@@ -166,9 +176,9 @@ def train(step, # function t -> dict of scalar tensors, the losses of step t
         bar.update(len(window))
         bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False)
         window = []
-        if t + 1 < steps and time.monotonic() < due: continue
+        if not run.agreed(t + 1 == steps or time.monotonic() >= due): continue
         now = time.monotonic()
-        save_checkpoint(run.folder, t + 1, state, elapsed=before + now - begun)
+        save_checkpoint(run.folder, t + 1, state, run.first, elapsed=before + now - begun)
         saved, due = t + 1, now + max(run.checkpoint_seconds, 20 * (time.monotonic() - now))
     bar.close()
 
@@ -178,6 +188,9 @@ def resume(state: dict, run: Run) -> tuple[int, float]:
     run.notes["device"] = device_name(run.fabric.device)
     tree = load_checkpoint(run.folder)
     about = tree["about"] if tree else {"step": 0, "elapsed": 0.0}
+    if (step := run.agreed(about["step"])) != about["step"]:
+        raise RuntimeError(f"The first process goes on from step {step:.0f}, this one finds step {about['step']} in {run.folder}: let all processes "
+                           "see one folder of runs (settings.ini, $THESIS_EBM_RUNS).")
     if tree:
         set_state(state, tree)
         run.notes["elapsed_before"] = about["elapsed"]

@@ -102,7 +102,7 @@ def equip(match: Match, run) -> None:
     if run.precision == "16-mixed": match.optimisers = fabric.setup_optimizers(*match.optimisers)
     if fabric.world_size > 1: game.D, game.G = fabric.strategy.setup_module(game.D), fabric.strategy.setup_module(game.G)
     match.replay = Replay() if gpu and fabric.world_size == 1 and run.precision != "16-mixed" else None
-    run.notes.update(processes=fabric.world_size, precision="bf16-mixed" if bf16 else run.precision)
+    run.notes |= dict(processes=fabric.world_size) | ({"precision": "bf16-mixed"} if bf16 else {})
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #3eca3540
 def train_images(config: ImagesConfig, data: Pictures, run) -> dict:

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES',
            'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'Found', 'look', 'find', 'find_own', 'locate',
-           'content_sha256', 'verify', 'is_picture', 'listing', 'open_lmdb', 'identity', 'fingerprint',
+           'content_sha256', 'verify', 'is_picture', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
            'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
@@ -21,13 +21,14 @@ from pathlib import Path
 from ..lab.files import sha256_file, sha256_value, whole_file
 from ..lab.settings import read_settings, unknown_name
 
-# %% ../../nbs/00_lab/10_catalog.ipynb #9693291e
+# %% ../../nbs/00_lab/10_catalog.ipynb #082c3eef
 class DataMissing(FileNotFoundError):
     "A data set is not on this machine; the message says where it was looked for and how to get it."
 
 class DataDamaged(OSError):
-    "A file is not the published one; the message gives its path and both hashes."
+    "A file is not what it should be; the message gives its path and, where one was published, both hashes."
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #9693291e
 @dataclass(frozen=True)
 class Dataset:
     "A data set: its files, its download, its embedded part and its reader."
@@ -68,7 +69,7 @@ MNIST = Dataset(
 _BELOW = "below the folder named in settings.ini or $THESIS_EBM_DATA"
 CELEBA = Dataset(
     "celeba", "CelebA, aligned faces", "for non-commercial research, by its authors (Liu, Luo, Wang, Tang)", {}, (), "", "",
-    layouts=("celeba/img_align_celeba", "celeba/*.tar*", "celeba/*.tgz"), beside=("celeba/list_eval_partition.txt",),
+    layouts=("celeba/img_align_celeba", "celeba/*.tar", "celeba/*.tar.gz", "celeba/*.tgz"), beside=("celeba/list_eval_partition.txt",),
     remedy="It is not downloaded for you: get img_align_celeba.zip from mmlab.ie.cuhk.edu.hk/projects/CelebA.html and unpack it, so that "
            f"celeba/img_align_celeba/000001.jpg lies {_BELOW}; or put one .tar.gz of the images into celeba/ there.")
 LSUN = Dataset(
@@ -96,7 +97,8 @@ IMAGENET = Dataset(
 DOGS = replace(IMAGENET, name="imagenet-dogs", title="ImageNet-1k, training images of 118 breeds of dogs", members=DOG_BREEDS)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #0d66e52e
-PHOTOGRAPHS = dict(china=("scikit-learn", "sklearn/datasets/images/china.jpg"), flower=("scikit-learn", "sklearn/datasets/images/flower.jpg"),
+PHOTOGRAPHS = dict(china=("scikit-learn", "sklearn/datasets/images/china.jpg"),
+                   flower=("scikit-learn", "sklearn/datasets/images/flower.jpg"),
                    grace_hopper=("matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg"),
                    astronaut=("scikit-image", "skimage/data/astronaut.png"), chelsea=("scikit-image", "skimage/data/chelsea.png"),
                    coffee=("scikit-image", "skimage/data/coffee.png"), rocket=("scikit-image", "skimage/data/rocket.jpg"),
@@ -109,7 +111,7 @@ def _patches(*names: str) -> Dataset:
     chosen = tuple(PHOTOGRAPHS[n] for n in names or PHOTOGRAPHS)
     title = f"{len(chosen)} photograph{'s' * (len(chosen) > 1)}{' (' * bool(names)}{', '.join(names)}{')' * bool(names)}"
     return Dataset("-".join(filter(None, ("patches", "+".join(names)))), "Random crops of photographs",
-                   "public domain or CC, see the README beside each file in its package", {}, (), "", "", chosen, title,
+                   "of each photograph: see data/README.md", {}, (), "", "", chosen, title,
                    remedy=f"Install {' and '.join(sorted({package for package, _ in chosen}))}, which ship the photographs.")
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
@@ -135,7 +137,7 @@ class Found:
     def description(self) -> str:
         "What a caption calls it; no path of this machine."
         packages = sorted({package for package, _ in self.dataset.embedded})
-        shipped = " and ".join(f"{p} {importlib.metadata.version(p)}" for p in packages) if self.source == "embedded" else ""
+        shipped = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages) if self.source == "embedded" else ""
         if shipped: return f"{self.dataset.embedded_title}, shipped in the package{'s' * (len(packages) > 1)} {shipped}"
         return self.dataset.title + dict(folder=" (the reader's folder)", download=" (downloaded)", own="")[self.source]
 
@@ -196,7 +198,7 @@ def find_own(path: str) -> Found: # source "own"
         raise DataMissing(f"There is no data set, file or folder {path!r}. The data sets are {', '.join(DATASETS)}; "
                           "anything else must be a path to a folder or an archive of images.")
     name = here.resolve().name
-    return Found(Dataset(name, f"The reader's own pictures ({name})", "the reader's", {}, (), "", ""), "own", {name: here.resolve()})
+    return Found(Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", ""), "own", {name: here.resolve()})
 
 def locate(data: str, # a name of the catalogue, or a path
            source: str = "auto",
@@ -246,15 +248,20 @@ def listing(folder: Path, members: tuple[str, ...] = (), # the subfolders that c
     return sorted(found)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #a11954b9
-def open_lmdb(path: Path):
-    "The LMDB environment in a folder, read-only; ImportError with the remedy without the package lmdb, DataDamaged when it cannot be opened."
-    return _open_lmdb(str(path), os.getpid())
+_OPEN = {} # folder -> environment, of this process
 
-@lru_cache(maxsize=None)
-def _open_lmdb(path: str, process: int):
+def close_lmdb() -> None:
+    "Close every environment that this process has open."
+    while _OPEN: _OPEN.popitem()[1].close()
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(before=close_lmdb)
+
+def open_lmdb(path: Path):
+    "The LMDB environment in a folder, read-only; ImportError without the package lmdb, DataDamaged when it cannot be opened."
+    if (path := os.path.realpath(path)) in _OPEN: return _OPEN[path]
     try: import lmdb
     except ImportError: raise ImportError("The package lmdb, which reads LSUN, is not installed: pip install 'thesis-ebm[lsun]'.") from None
-    try: return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False)
+    try: return _OPEN.setdefault(path, lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False))
     except lmdb.Error as e: raise DataDamaged(f"{path} cannot be opened as an LMDB ({e}): replace it with a good copy.") from None
 
 def identity(path: Path, members: tuple[str, ...] = ()) -> str:
@@ -308,7 +315,8 @@ def load(name: str, # a data set that has a reader, e.g. "mnist"
          limit: int | None = None, # at most so many examples, the first of the split
         ): # what the data set's reader gives: for images, an `Images`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    if not dataset(name).reader: raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    if not dataset(name).reader:
+        raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
     found = find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found))
 

@@ -49,7 +49,8 @@ class Square:
                 ) -> torch.Tensor: # uint8, (3, S, S)
         side, (w, h) = self.box * min(image.size), image.size
         cut = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
-        return torch.from_numpy(np.array(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=cut))).permute(2, 0, 1).contiguous()
+        scaled = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=cut)
+        return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #efe87dc0
 def is_grey(image: Image.Image) -> bool:
@@ -154,8 +155,8 @@ class Crops:
         return ImageOps.mirror(crop) if u() < 0.5 else crop
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #22fbdfc4
-def classes_of(names) -> tuple[torch.Tensor | None, tuple[str, ...]]: # int64, (N,), and the names of the classes; (None, ()) if there are none
-    "The class of each image by its folder."
+def classes_of(names) -> tuple[torch.Tensor | None, tuple[str, ...]]: # int64, (N,), and the names of the classes
+    "The class of each image by its folder; (None, ()) where there are no classes."
     folders = [tuple(n.split("/")[:-1]) for n in names]
     if len(set(folders)) < 2: return None, ()
     depth = len(os.path.commonprefix([min(folders), max(folders)]))
@@ -174,7 +175,8 @@ def _partition(names, path: Path, split: str) -> list[int]:
     codes = dict(line.split() for line in path.read_text().splitlines() if line.strip())
     wanted, files = str(("train", "valid", "test").index(split)), [n.rsplit("/", 1)[-1] for n in names]
     missing = next((f for f in files if f not in codes), None)
-    if missing: raise DataDamaged(f"{path} does not say to which split {missing} belongs: complete it, or remove it to use all images as train.")
+    if missing:
+        raise DataDamaged(f"{path} does not say to which split {missing} belongs: complete it, or remove it to use all images as train.")
     return [i for i, f in enumerate(files) if codes[f] == wanted]
 
 def _check_split(found: Found, split: str) -> None:
@@ -185,7 +187,7 @@ def _check_split(found: Found, split: str) -> None:
 CROPS = 4000 # of the embedded photographs, when no limit says how many
 
 def read_source(found: Found, split: str, limit: int = 0):
-    "(source, labels or None, names of the classes) of a split; DataMissing when there is no image, ValueError for a split that there is not."
+    "(source, labels or None, names of the classes) of a split; ValueError for a split that there is not."
     _check_split(found, split)
     path = next(iter(found.files.values()))
     if found.source == "embedded":
@@ -211,7 +213,8 @@ class Policy:
 
     def __post_init__(self):
         for name, words in POLICIES.items():
-            if getattr(self, name) not in words: raise ValueError(unknown_name(f"way with pictures that are {name}:", getattr(self, name), words))
+            way = getattr(self, name)
+            if way not in words: raise ValueError(unknown_name(f"way with pictures that are {name}:", way, words))
 
 class Trouble(NamedTuple):
     "A picture that cannot be taken as it is."
@@ -229,8 +232,8 @@ def square_of(source, i: int, square: Square, policy: Policy) -> torch.Tensor | 
         image.load()
         grey, rgb = is_grey(image), to_rgb(image)
     except BROKEN as e:
-        return Trouble("unreadable", f"{source.where(i)} cannot be read as an image ({e}): replace it, or leave such pictures out with "
-                                     "unreadable=skip.")
+        return Trouble("unreadable", f"{source.where(i)} cannot be read as an image ({e}): replace it, or leave such pictures out "
+                                     "with unreadable=skip.")
     if grey and policy.grey != "convert":
         return Trouble("grey", f"{source.where(i)} is grey, not in colour: take such pictures as they are with grey=convert, or leave them "
                                "out with grey=skip.")
@@ -263,9 +266,9 @@ class Ledger:
     def counts(self) -> dict[str, int]: return dict(Counter(t.reason for t in self.out.values()))
 
     def add(self, met: dict[int, Trouble]) -> None:
-        "Enter troubles; DataDamaged with its sentence for one that is refused, DataMissing when no picture is left."
-        for trouble in met.values():
-            if getattr(self.policy, trouble.reason) == "refuse": raise DataDamaged(trouble.sentence)
+        "Enter troubles; DataDamaged (if unreadable) or ValueError for one that is refused, DataMissing when no picture is left."
+        for t in met.values():
+            if getattr(self.policy, t.reason) == "refuse": raise (DataDamaged if t.reason == "unreadable" else ValueError)(t.sentence)
         self.out |= met
         if len(self.out) == self.n: raise DataMissing(f"{self.name}: each of the {self.n} pictures was left out. {self.first}")
 
@@ -307,19 +310,20 @@ def _loader(job: Job, order, workers: int, pin: bool = False) -> DataLoader: # o
                       persistent_workers=workers > 0)
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #07c3a0a1
-CHUNK, MANY = 64, 2048 # pictures decoded at a time; from how many on worker processes help
+CHUNK, MANY = 64, 4096 # pictures decoded at a time; from how many on worker processes help
 
 def _chunk(n: int, k: int) -> range: return range(k * CHUNK, min(n, (k + 1) * CHUNK))
 
 def decode(source, square: Square, ledger: Ledger, tries: int = 1) -> torch.Tensor: # uint8, (N, 3, S, S)
-    "All squares of a source, in worker processes when there are many; DataDamaged as soon as one is met that is refused."
+    "All squares of a source, in worker processes when there are many; an error as soon as one is met that is refused."
     from tqdm import tqdm
     n = len(source)
     images = torch.empty(n, 3, square.size, square.size, dtype=torch.uint8)
     workers = read_settings().workers if n >= MANY and multiprocessing.parent_process() is None else 0
     chunks = range(-(-n // CHUNK))
     loader = _loader(Job(source, square, ledger.policy, partial(_chunk, n), tries), chunks, workers if workers > 1 else 0)
-    for k, (squares, met) in enumerate(tqdm(loader, f"reading {ledger.name}", len(chunks), leave=False, mininterval=2, disable=n < 10 * MANY)):
+    bar = tqdm(loader, f"reading {ledger.name}", len(chunks), leave=False, mininterval=2, disable=n < 10 * MANY)
+    for k, (squares, met) in enumerate(bar):
         ledger.add(met)
         images[k * CHUNK:k * CHUNK + len(squares)] = squares
     return images
@@ -471,6 +475,7 @@ class Feed:
 
 # %% ../../nbs/00_lab/18_pictures.ipynb #abcf96c2
 def _check_sizes(size: int, batch: int, rank: int, world: int, crop: int) -> None:
-    if batch < 1 or batch % world: raise ValueError(f"A batch of {batch} cannot be divided among {world} devices: choose a multiple of {world}.")
+    if batch < 1 or batch % world:
+        raise ValueError(f"A batch of {batch} cannot be divided among {world} devices: choose a multiple of {world}.")
     if not 0 <= rank < world: raise ValueError(f"rank = {rank}: must be one of the {world} devices, 0 to {world - 1}.")
     if not 0 <= crop <= size: raise ValueError(f"crop = {crop}: must be 0, for none, or at most the squares' size of {size}.")

@@ -66,7 +66,8 @@ class Match:
         self.feed = Feed(data, c.batch, run.seed, self.device, rank, W, max(1, cores() // W), crop=c.size if data.square.size > c.size else 0)
         self.part = self.feed.part.first, self.feed.part.size
         self.game = seeded(c, run.seed).to(self.device, self.dtype).train()
-        self.optimisers = [adam(c, net.parameters(), capturable=self.device.type == "cuda") for net in (self.game.D, self.game.G)]
+        self.replay = Replay() if self.device.type == "cuda" and W == 1 and run.precision != "16-mixed" else None
+        self.optimisers = [adam(c, net.parameters(), capturable=self.replay is not None) for net in (self.game.D, self.game.G)]
         self.noise, self.sheet = Noise([run.seed], self.device), Sheet(c, noise_of(c, run.seed, "sheet", SHOWN, self.device))
         self.x = torch.empty(self.part[1], 3, c.size, c.size, dtype=torch.uint8, device=self.device)
         self.state = dict(G=self.game.G, D=self.game.D, opt_D=self.optimisers[0], opt_G=self.optimisers[1], sheet=self.sheet)
@@ -94,14 +95,13 @@ def seeded(c: ImagesConfig, seed: int): # ConvEBGAN or ConvGAN, on the CPU
         return build(c)
 
 def equip(match: Match, run) -> None:
-    "Precision, layout, graph, and DDP around the networks, as device and processes ask for it."
+    "Precision, layout, and DDP around the networks, as device and processes ask for it."
     fabric, game, gpu = match.fabric, match.game, match.device.type == "cuda"
     bf16 = gpu and run.precision == "auto"
     game.G.autocast = game.D.autocast = partial(torch.autocast, "cuda", torch.bfloat16) if bf16 else fabric.autocast
     if gpu: game.to(memory_format=torch.channels_last)
     if run.precision == "16-mixed": match.optimisers = fabric.setup_optimizers(*match.optimisers)
     if fabric.world_size > 1: game.D, game.G = fabric.strategy.setup_module(game.D), fabric.strategy.setup_module(game.G)
-    match.replay = Replay() if gpu and fabric.world_size == 1 and run.precision != "16-mixed" else None
     run.notes |= dict(processes=fabric.world_size) | ({"precision": "bf16-mixed"} if bf16 else {})
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #3eca3540

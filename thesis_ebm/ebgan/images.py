@@ -326,6 +326,8 @@ def _step(c: ImagesConfig, model, opt_D, opt_G):
 
 class Adam(torch.optim.Adam):
     "torch's; the moments lie in memory as their weights do, as its fused step wants it, after a checkpoint as well."
+    _warned_capturable_if_run_uncaptured = True # a few ordinary steps come before a graph is recorded
+
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
         for p, kept in self.state.items():

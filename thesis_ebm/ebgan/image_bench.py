@@ -7,7 +7,6 @@ __all__ = ['LOOPS', 'bench_config', 'plain_loop', 'our_loop', 'peaks', 'ebgan']
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 import torch
@@ -67,5 +66,6 @@ def ebgan(device: str = "auto") -> list[dict]:
     rounds, calls, rows = 7 if gpu else 5, 30 if gpu else 1, []
     for label, c in configs.items():
         times = race(plain_loop(c, device), our_loop(c, device), device, rounds, calls)
-        rows.append(dict(model=label, device=device.type, batch=c.batch, **times, images_per_s=1e3 * c.batch / times["ours_ms"], **memory[label]))
+        images_per_s = 1e3 * c.batch / times["ours_ms"]
+        rows.append(dict(model=label, device=device.type, batch=c.batch, **times, images_per_s=images_per_s, **memory[label]))
     return rows

@@ -50,7 +50,8 @@ class Sheet(nn.Module):
     def __init__(self, config: ImagesConfig, z: torch.Tensor): # (SHOWN, nz)
         super().__init__()
         self.z, self.after = z, sorted({max(1, config.steps >> k) for k in range(5)})
-        self.register_buffer("images", torch.zeros(len(self.after), len(z), 3, config.size, config.size, dtype=torch.uint8, device=z.device))
+        shape = (len(self.after), len(z), 3, config.size, config.size)
+        self.register_buffer("images", torch.zeros(shape, dtype=torch.uint8, device=z.device))
 
     def note(self, G: ConvGenerator, done: int) -> None: # steps done
         "Draw when it is time."
@@ -63,7 +64,7 @@ class Match:
         fabric = self.fabric = run.fabric
         self.c, self.device, W, rank = c, fabric.device, fabric.world_size, fabric.global_rank
         self.dtype = torch.float64 if run.precision == "64-true" else torch.float32
-        self.feed = Feed(data, c.batch, run.seed, self.device, rank, W, max(1, cores() // W), crop=c.size if data.square.size > c.size else 0)
+        self.feed = Feed(data, c.batch, run.seed, self.device, rank, W, max(1, cores() // W), c.size * (data.square.size > c.size))
         self.part = self.feed.part.first, self.feed.part.size
         self.game = seeded(c, run.seed).to(self.device, self.dtype).train()
         self.replay = Replay() if self.device.type == "cuda" and W == 1 and run.precision != "16-mixed" else None
@@ -118,7 +119,8 @@ def train_images(config: ImagesConfig, data: Pictures, run) -> dict:
 
 def data_of(config: ImagesConfig) -> Pictures:
     "The pictures that a configuration trains on."
-    return pictures(config.data, Square(config.load or config.size, config.box), "train", config.limit, config.unreadable, config.grey, config.small)
+    c = config
+    return pictures(c.data, Square(c.load or c.size, c.box), "train", c.limit, c.unreadable, c.grey, c.small)
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #3daeab64
 def trained_G(config: ImagesConfig, result: Result) -> ConvGenerator:
@@ -155,7 +157,8 @@ def train_figure(id: str, # fig-3.5 | fig-3.6 | fig-3.7 | fig-3.8
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #dd33647d
 def parser() -> argparse.ArgumentParser:
     "The options of the launch command."
-    p = argparse.ArgumentParser("thesis_ebm.ebgan.image_training", description="Train a figure's models on one device, or on several under torchrun.")
+    p = argparse.ArgumentParser("thesis_ebm.ebgan.image_training",
+                                description="Train a figure's models on one device, or on several under torchrun.")
     p.add_argument("id", metavar="ID", help=" | ".join(PROFILES))
     p.add_argument("--profile", default="quick", help="smoke | quick | gpu | paper (default: quick)")
     p.add_argument("--seed", type=int, default=0)

@@ -69,7 +69,7 @@ MNIST = Dataset(
 _BELOW = "below the folder named in settings.ini or $THESIS_EBM_DATA"
 CELEBA = Dataset(
     "celeba", "CelebA, aligned faces", "for non-commercial research, by its authors (Liu, Luo, Wang, Tang)", {}, (), "", "",
-    layouts=("celeba/img_align_celeba", "celeba/*.tar*", "celeba/*.tgz"), beside=("celeba/list_eval_partition.txt",),
+    layouts=("celeba/img_align_celeba", "celeba/*.tar", "celeba/*.tar.gz", "celeba/*.tgz"), beside=("celeba/list_eval_partition.txt",),
     remedy="It is not downloaded for you: get img_align_celeba.zip from mmlab.ie.cuhk.edu.hk/projects/CelebA.html and unpack it, so that "
            f"celeba/img_align_celeba/000001.jpg lies {_BELOW}; or put one .tar.gz of the images into celeba/ there.")
 LSUN = Dataset(

@@ -50,7 +50,8 @@ class Sheet(nn.Module):
     def __init__(self, config: ImagesConfig, z: torch.Tensor): # (SHOWN, nz)
         super().__init__()
         self.z, self.after = z, sorted({max(1, config.steps >> k) for k in range(5)})
-        self.register_buffer("images", torch.zeros(len(self.after), len(z), 3, config.size, config.size, dtype=torch.uint8, device=z.device))
+        shape = (len(self.after), len(z), 3, config.size, config.size)
+        self.register_buffer("images", torch.zeros(shape, dtype=torch.uint8, device=z.device))
 
     def note(self, G: ConvGenerator, done: int) -> None: # steps done
         "Draw when it is time."
@@ -63,10 +64,11 @@ class Match:
         fabric = self.fabric = run.fabric
         self.c, self.device, W, rank = c, fabric.device, fabric.world_size, fabric.global_rank
         self.dtype = torch.float64 if run.precision == "64-true" else torch.float32
-        self.feed = Feed(data, c.batch, run.seed, self.device, rank, W, max(1, cores() // W), crop=c.size if data.square.size > c.size else 0)
+        self.feed = Feed(data, c.batch, run.seed, self.device, rank, W, max(1, cores() // W), c.size * (data.square.size > c.size))
         self.part = self.feed.part.first, self.feed.part.size
         self.game = seeded(c, run.seed).to(self.device, self.dtype).train()
-        self.optimisers = [adam(c, net.parameters(), capturable=self.device.type == "cuda") for net in (self.game.D, self.game.G)]
+        self.replay = Replay() if self.device.type == "cuda" and W == 1 and run.precision != "16-mixed" else None
+        self.optimisers = [adam(c, net.parameters(), capturable=self.replay is not None) for net in (self.game.D, self.game.G)]
         self.noise, self.sheet = Noise([run.seed], self.device), Sheet(c, noise_of(c, run.seed, "sheet", SHOWN, self.device))
         self.x = torch.empty(self.part[1], 3, c.size, c.size, dtype=torch.uint8, device=self.device)
         self.state = dict(G=self.game.G, D=self.game.D, opt_D=self.optimisers[0], opt_G=self.optimisers[1], sheet=self.sheet)
@@ -94,15 +96,14 @@ def seeded(c: ImagesConfig, seed: int): # ConvEBGAN or ConvGAN, on the CPU
         return build(c)
 
 def equip(match: Match, run) -> None:
-    "Precision, layout, graph, and DDP around the networks, as device and processes ask for it."
+    "Precision, layout, and DDP around the networks, as device and processes ask for it."
     fabric, game, gpu = match.fabric, match.game, match.device.type == "cuda"
     bf16 = gpu and run.precision == "auto"
     game.G.autocast = game.D.autocast = partial(torch.autocast, "cuda", torch.bfloat16) if bf16 else fabric.autocast
     if gpu: game.to(memory_format=torch.channels_last)
     if run.precision == "16-mixed": match.optimisers = fabric.setup_optimizers(*match.optimisers)
     if fabric.world_size > 1: game.D, game.G = fabric.strategy.setup_module(game.D), fabric.strategy.setup_module(game.G)
-    match.replay = Replay() if gpu and fabric.world_size == 1 and run.precision != "16-mixed" else None
-    run.notes.update(processes=fabric.world_size, precision="bf16-mixed" if bf16 else run.precision)
+    run.notes |= dict(processes=fabric.world_size) | ({"precision": "bf16-mixed"} if bf16 else {})
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #3eca3540
 def train_images(config: ImagesConfig, data: Pictures, run) -> dict:
@@ -118,7 +119,8 @@ def train_images(config: ImagesConfig, data: Pictures, run) -> dict:
 
 def data_of(config: ImagesConfig) -> Pictures:
     "The pictures that a configuration trains on."
-    return pictures(config.data, Square(config.load or config.size, config.box), "train", config.limit, config.unreadable, config.grey, config.small)
+    c = config
+    return pictures(c.data, Square(c.load or c.size, c.box), "train", c.limit, c.unreadable, c.grey, c.small)
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #3daeab64
 def trained_G(config: ImagesConfig, result: Result) -> ConvGenerator:
@@ -155,7 +157,8 @@ def train_figure(id: str, # fig-3.5 | fig-3.6 | fig-3.7 | fig-3.8
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #dd33647d
 def parser() -> argparse.ArgumentParser:
     "The options of the launch command."
-    p = argparse.ArgumentParser("thesis_ebm.ebgan.image_training", description="Train a figure's models on one device, or on several under torchrun.")
+    p = argparse.ArgumentParser("thesis_ebm.ebgan.image_training",
+                                description="Train a figure's models on one device, or on several under torchrun.")
     p.add_argument("id", metavar="ID", help=" | ".join(PROFILES))
     p.add_argument("--profile", default="quick", help="smoke | quick | gpu | paper (default: quick)")
     p.add_argument("--seed", type=int, default=0)

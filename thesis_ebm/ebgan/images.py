@@ -35,7 +35,7 @@ def parse(string: str, # layers joined by "-"
     "The layers of a string; ValueError names the part that is none."
     found = [(part, re.fullmatch(r"\(([1-9]\d*)\)([1-9]\d*)c(?:([1-9]\d*)s)?", part)) for part in string.split("-")]
     for part, m in found:
-        if m is None: raise ValueError(f"{part!r} in {string!r} is not a layer: write (maps)kernel c and, unless it is 1, stride s, as in (64)4c2s.")
+        if m is None: raise ValueError(f"{part!r} in {string!r} is not a layer: write (maps)kernel c [stride s], as in (64)4c2s.")
     return [Layer(int(m[1]), int(m[2]), int(m[3] or 1)) for _, m in found]
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #eff217d7
@@ -54,8 +54,8 @@ def sides_of(string: str, n: int, up: bool = False) -> list[int]: # one more tha
     for part, layer in zip(string.split("-"), parse(string)):
         found = fit(layer, sides[-1], up)
         if found is None:
-            raise ValueError(f"Layer {part} of {string!r} meets maps of {sides[-1]}x{sides[-1]} and does not fit them: 4c2s halves even sizes "
-                             "(transposed, it doubles any), 3c keeps them, and 4c takes 4x4 to 1x1 (transposed, 1x1 to 4x4).")
+            raise ValueError(f"Layer {part} of {string!r} meets maps of {sides[-1]}x{sides[-1]} and does not fit them: 4c2s halves "
+                             "even sizes (transposed, it doubles any), 3c keeps them, and 4c takes 4x4 to 1x1 (transposed, 1x1 to 4x4).")
         sides.append(found[1])
     return sides
 
@@ -79,8 +79,8 @@ def generator_sides(string: str, size: int, noise: tuple[int, ...] = (100,)) -> 
     "Sides from 1 to `size`; ValueError for a string that ends elsewhere, or more noise than layers."
     sides = _ends(string, sides_of(string, 1, up=True), 3, size, "G")
     if not 0 < len(noise) < len(sides):
-        raise ValueError(f"G {string!r} has {len(sides) - 1} layers, but noise is given for {len(noise)}: name a count for the first layer, "
-                         "and for as many of the following ones as are to have some.")
+        raise ValueError(f"G {string!r} has {len(sides) - 1} layers, but noise is given for {len(noise)}: name a count for the first "
+                         "layer, and for as many of the following ones as are to have some.")
     return sides
 
 def autoencoder_sides(Enc: str, Dec: str, size: int) -> tuple[list[int], list[int]]: # of Enc, of Dec
@@ -141,7 +141,7 @@ class ConvGenerator(Player):
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #a316221c
 class ConvAutoEncoder(Player):
-    "D(x) = || Dec(Enc(x)) - x ||, Eq. (3.15): images (N, 3, s, s) to energies (N,) and codes (N, c h w); for several batches, a pair for each."
+    "D(x) = || Dec(Enc(x)) - x ||, Eq. (3.15): images (N, 3, s, s) to energies (N,) and codes (N, c h w); of several batches, each apart."
     def __init__(self, Enc: str, Dec: str = "", # "": Enc mirrored
                  size: int = 64,
                  reduction: str = "norm"): # norm, sum or mean: see below
@@ -245,7 +245,8 @@ MODELS = ("dcgan", "ebgan", "ebgan-pt")
 def check(c: ImagesConfig) -> None:
     "ValueError for a model that does not exist or networks that do not fit; nothing is built."
     if c.model not in MODELS: raise ValueError(unknown_name("model", c.model, MODELS))
-    if c.load and c.load < c.size: raise ValueError(f"load = {c.load} is smaller than size = {c.size}: images of {c.size} pixels cannot be cut out of it.")
+    if c.load and c.load < c.size:
+        raise ValueError(f"load = {c.load} is smaller than size = {c.size}: images of {c.size} pixels cannot be cut out of it.")
     generator_sides(c.G, c.size, c.noise)
     if c.model == "dcgan": classifier_sides(c.classifier, c.size)
     else: autoencoder_sides(c.Enc, c.Dec or mirrored(c.Enc), c.size)
@@ -286,9 +287,9 @@ def smoke(c: ImagesConfig, **changes) -> ImagesConfig:
 BEDROOM = ImagesConfig(data="lsun-bedroom", m=80.0, steps=240_000) # 5 epochs of 3,033,042 pictures: not given
 FACE = ImagesConfig(data="celeba", m=20.0, box=108 / 178)
 SIDE_BY_SIDE = {
-    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=450, **NARROW),
+    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=350, **NARROW),
                     gpu=replace(BEDROOM, steps=20_000, limit=160_000), paper=BEDROOM),
-    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=450, **NARROW),
+    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=350, **NARROW),
                     gpu=replace(FACE, steps=20_000, small="enlarge"), paper=FACE)}
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #c6a4cb88
@@ -300,10 +301,12 @@ DOGS = replace(OBJECTS, size=256, data="imagenet-dogs", m=80.0, steps=60_000, # 
                G="(2048)4c-(1024)4c2s-(512)4c2s-(256)4c2s-(128)4c2s-(64)4c2s-(64)4c2s-(3)3c", noise=(100, 64, 32, 16, 8, 4, 2))
 ALONE = {
     "fig-3.7": dict(smoke=smoke(OBJECTS, noise=(16, 4, 2)),
-                    quick=shrunk(OBJECTS, 48, data="patches", steps=400, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4), Enc="(12)4c2s-(24)4c2s-(48)4c2s"),
+                    quick=shrunk(OBJECTS, 48, data="patches", steps=400, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4),
+                                 Enc="(12)4c2s-(24)4c2s-(48)4c2s"),
                     gpu=replace(OBJECTS, steps=10_000, limit=40_000), paper=OBJECTS),
     "fig-3.8": dict(smoke=smoke(DOGS, noise=(16, 4, 2)),
-                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=300, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4, 2), Enc="(8)4c2s-(16)4c2s-(32)4c2s"),
+                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=400, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s",
+                                 noise=(100, 8, 4, 2), Enc="(8)4c2s-(16)4c2s-(32)4c2s"),
                     gpu=replace(DOGS, steps=3_000, limit=10_000), paper=DOGS)}
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #1bcd4ae9
@@ -326,6 +329,8 @@ def _step(c: ImagesConfig, model, opt_D, opt_G):
 
 class Adam(torch.optim.Adam):
     "torch's; the moments lie in memory as their weights do, as its fused step wants it, after a checkpoint as well."
+    _warned_capturable_if_run_uncaptured = True # a few ordinary steps come before a graph is recorded
+
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
         for p, kept in self.state.items():
@@ -335,12 +340,13 @@ def adam(c: ImagesConfig, parameters, capturable: bool = False) -> Adam:
     "The optimiser of either player; `capturable`: a CUDA graph may replay its step."
     return Adam(parameters, c.lr, betas=(c.beta1, 0.999), fused=True, capturable=capturable)
 
+# %% ../../nbs/03_ebgan/08_images.ipynb #b0c6b00f
 def workload(label: str, c: ImagesConfig) -> Workload:
     "A model as `thesis-ebm plan` counts and times it; of the pictures, those that lie on the device."
     shape = (c.model, c.size, c.G, c.noise, c.classifier if c.model == "dcgan" else (c.Enc, c.Dec), c.batch)
     n = min(c.limit or 10**9, PICTURES.get(c.data, 10**9))
-    return Workload(f"{label}, {c.size}x{c.size}", 1, c.steps, shape, partial(build, c), dict(D=partial(adam, c), G=partial(adam, c)), partial(_step, c),
-                    data_bytes=min(n * 3 * (c.load or c.size) ** 2, 2 * 10**9))
+    return Workload(f"{label}, {c.size}x{c.size}", 1, c.steps, shape, partial(build, c), dict(D=partial(adam, c), G=partial(adam, c)),
+                    partial(_step, c), data_bytes=min(n * 3 * (c.load or c.size) ** 2, 2 * 10**9))
 
 def plan(id: str, profile: str) -> list[Workload] | None:
     "What figures 3.5 to 3.8 train at a profile; None for another artefact."

@@ -158,7 +158,8 @@ def _needs_name(): raise ValueError(f"`thesis-ebm data get` needs the name of a 
 def _describe(name: str, check: bool, needed: bool = False) -> str:
     "Which copy would be used; a set that is optional may be absent unless it is needed."
     d = dataset(name)
-    if d.optional and not needed and look(name) is None: return f"{'absent':9} {d.title}; optional: `thesis-ebm data get {name}` says how to get it"
+    if d.optional and not needed and look(name) is None:
+        return f"{'absent':9} {d.title}; optional: `thesis-ebm data get {name}` says how to get it"
     found = find(name)
     if check: verify(found)
     state = "; intact" if d.files else "; there (no hash was published)"

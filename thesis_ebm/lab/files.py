@@ -208,7 +208,7 @@ def code_of(module: str, # dotted name inside this package
     while todo:
         where, what = todo.pop()
         if where in skip or f"{where}:{what}" in found: continue
-        if _module_file(f"{where}.{what}"): where, what = f"{where}.{what}", "*"
+        if what and _module_file(f"{where}.{what}"): where, what = f"{where}.{what}", "*"
         if where in skip or _module_file(where) is None: continue
         known = _definitions(where)
         node = ast.Module([v for v in known.values() if isinstance(v, ast.AST)], []) if what == "*" else known.get(what)

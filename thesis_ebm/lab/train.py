@@ -189,8 +189,8 @@ def resume(state: dict, run: Run) -> tuple[int, float]:
     tree = load_checkpoint(run.folder)
     about = tree["about"] if tree else {"step": 0, "elapsed": 0.0}
     if (step := run.agreed(about["step"])) != about["step"]:
-        raise RuntimeError(f"The first process goes on from step {step:.0f}, this one finds step {about['step']} in {run.folder}: let all processes "
-                           "see one folder of runs (settings.ini, $THESIS_EBM_RUNS).")
+        raise RuntimeError(f"The first process goes on from step {step:.0f}, this one finds step {about['step']} in {run.folder}: "
+                           "let all processes see one folder of runs (settings.ini, $THESIS_EBM_RUNS).")
     if tree:
         set_state(state, tree)
         run.notes["elapsed_before"] = about["elapsed"]

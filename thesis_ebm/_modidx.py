@@ -327,6 +327,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'thesis_ebm/ebgan/image_training.py'),
                                                  'thesis_ebm.ebgan.image_training.Training': ( '03_ebgan/image_training.html#training',
                                                                                                'thesis_ebm/ebgan/image_training.py'),
+                                                 'thesis_ebm.ebgan.image_training.Training.__repr__': ( '03_ebgan/image_training.html#training.__repr__',
+                                                                                                        'thesis_ebm/ebgan/image_training.py'),
                                                  'thesis_ebm.ebgan.image_training.data_of': ( '03_ebgan/image_training.html#data_of',
                                                                                               'thesis_ebm/ebgan/image_training.py'),
                                                  'thesis_ebm.ebgan.image_training.draw': ( '03_ebgan/image_training.html#draw',

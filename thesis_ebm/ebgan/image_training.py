@@ -139,6 +139,8 @@ class Training:
     profile: str
     device: str # auto | cpu | cuda | mps
 
+    def __repr__(self): return f"{self.config.model}, {self.config.size}x{self.config.size}, on {self.config.data}"
+
 def train_one(job: Training) -> Result:
     "Train, resume or load it."
     return run(train_images, job.config, job.seed, data_of(job.config), job.profile, job.device)

@@ -32,7 +32,7 @@ def make_fabric(device: str = "auto", # auto | cpu | cuda | mps
     there = dict(auto=True, cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
     if not there[device]: raise RuntimeError(f"Device {device!r} was asked for, but torch finds none here: use --device cpu, or auto.")
     fabric = Fabric(accelerator=device, **_together(), precision="32-true" if precision == "auto" else precision)
-    fabric.launch()
+    if "LT_CLI_USED" not in os.environ: fabric.launch() # `fabric run` did
     fabric.seed_everything(seed, verbose=False)
     if fabric.device.type == "cpu": torch.set_num_threads(threads)
     else: torch.set_float32_matmul_precision("high")

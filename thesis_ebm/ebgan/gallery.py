@@ -20,7 +20,7 @@ def gallery(samples: dict, # label -> uint8, (N, 3, s, s)
     fewest = min(len(x) for x in panels.values())
     columns = min(columns, math.isqrt(fewest))
     rows = min(rows, fewest // columns)
-    fig, axes = plt.subplots(2, len(panels), figsize=(3.3 * len(panels), 3.7 * rows / columns + 0.8), height_ratios=[rows / columns, 0.3], squeeze=False)
+    fig, axes = plt.subplots(2, len(panels), figsize=(3.3 * len(panels), 3.3 * (rows + 2) / columns + 0.6), height_ratios=[rows, 2], squeeze=False)
     for (sheet, below), (title, x) in zip(axes.T, panels.items()):
         sheet.imshow(colour_sheet(x, rows, columns), interpolation="none")
         sheet.set_title(title)
@@ -40,7 +40,7 @@ def pairs(samples: torch.Tensor, # uint8, (N, 3, s, s), N >= n
 
 # %% ../../nbs/03_ebgan/10_gallery.ipynb #e042ee71
 MEASURES = ("diversity", "coverage", "memorisation")
-MOST = 2000 # real images that numbers are computed from, evenly spread
+MOST = 1000 # real images that numbers are computed from, evenly spread
 
 def measures(samples: torch.Tensor, # uint8, (N, 3, s, s)
              real: torch.Tensor, new: torch.Tensor, # uint8, (M, 3, s, s), (K, 3, s, s)
@@ -50,7 +50,7 @@ def measures(samples: torch.Tensor, # uint8, (N, 3, s, s)
 
 def quality(samples: dict, # label -> uint8, (N, 3, s, s)
             real: torch.Tensor, # uint8, (M, 3, s, s)
-           ): # (DataFrame, rows of `claims.number`, a sentence on the FID)
+           ): # (DataFrame, rows of `claims.number`, what must be said of the FID)
     "A row for each model, and one for real images that are set aside."
     import pandas as pd
     real = real[torch.linspace(0, len(real) - 1, min(MOST, len(real))).long()]
@@ -62,4 +62,4 @@ def quality(samples: dict, # label -> uint8, (N, 3, s, s)
         cells = {name: f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in found.items()}
         rows.append(dict(model=label, images=len(x), **cells, FID="-" if fid is None else f"{fid:.1f}"))
         if label in samples: numbers += [number(f"{name} of {label}", bootstrap([e.value])) for name, e in found.items()]
-    return pd.DataFrame(rows), numbers, said if fid is None else f"FID from {len(real):,} real images and the samples counted in the table."
+    return pd.DataFrame(rows), numbers, said

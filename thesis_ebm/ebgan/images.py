@@ -232,7 +232,7 @@ class ImagesConfig:
     unreadable: str = "refuse" # pictures that cannot be read: refuse | skip
     grey: str = "refuse" # pictures without colour: refuse | convert | skip
     small: str = "refuse" # pictures that would be enlarged: refuse | enlarge | skip
-    samples: int = 64 # images drawn after training
+    samples: int = 2048 # images drawn after training: the first are shown, all are measured
 
     def __post_init__(self): check(self)
 
@@ -274,10 +274,10 @@ def alone(c: ImagesConfig) -> ImagesProfile:
 
 def shrunk(c: ImagesConfig, size: int, **changes) -> ImagesConfig:
     "The configuration at another size, the margin in proportion to the norm; the embedded photographs as data, in few and large steps."
-    return replace(c, size=size, m=c.m * size / c.size, lr=1e-3, batch=16, load=0, box=1.0, limit=4000, **changes)
+    return replace(c, size=size, m=c.m * size / c.size, lr=1e-3, batch=16, load=0, box=1.0, limit=4000, samples=256, **changes)
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #e359ed43
-NARROW = dict(G="(128)4c-(64)4c2s-(32)4c2s-(3)4c2s", Enc="(16)4c2s-(32)4c2s-(64)4c2s", classifier="(16)4c2s-(32)4c2s-(64)4c2s-(1)4c")
+NARROW = dict(G="(64)4c-(32)4c2s-(16)4c2s-(3)4c2s", Enc="(16)4c2s-(32)4c2s-(64)4c2s", classifier="(16)4c2s-(32)4c2s-(64)4c2s-(1)4c")
 TINY = dict(G="(16)4c-(8)4c2s-(3)4c2s", Enc="(4)4c2s-(8)4c2s", classifier="(4)4c2s-(8)4c2s-(1)4c")
 
 def smoke(c: ImagesConfig, **changes) -> ImagesConfig:
@@ -287,25 +287,25 @@ def smoke(c: ImagesConfig, **changes) -> ImagesConfig:
 BEDROOM = ImagesConfig(data="lsun-bedroom", m=80.0, steps=240_000) # 5 epochs of 3,033,042 pictures: not given
 FACE = ImagesConfig(data="celeba", m=20.0, box=108 / 178)
 SIDE_BY_SIDE = {
-    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=350, **NARROW),
+    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=700, **NARROW),
                     gpu=replace(BEDROOM, steps=20_000, limit=160_000), paper=BEDROOM),
-    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=350, **NARROW),
+    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=700, **NARROW),
                     gpu=replace(FACE, steps=20_000, small="enlarge"), paper=FACE)}
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #c6a4cb88
 OBJECTS = ImagesConfig(
-    size=128, data="imagenet", grey="convert", small="enlarge", m=40.0, steps=500_000, # 25 epochs of 1.28 million pictures: not given
+    size=128, samples=1024, data="imagenet", grey="convert", small="enlarge", m=40.0, steps=500_000, # 25 epochs of 1.28 million pictures: not given
     G="(1024)4c-(512)4c2s-(256)4c2s-(128)4c2s-(64)4c2s-(64)4c2s-(3)3c", noise=(100, 64, 32, 16, 8, 4), # published paper
     Enc="(64)4c2s-(128)4c2s-(256)4c2s-(512)4c2s")
-DOGS = replace(OBJECTS, size=256, data="imagenet-dogs", m=80.0, steps=60_000, # 25 epochs of about 150,000 pictures: not given
+DOGS = replace(OBJECTS, size=256, samples=256, data="imagenet-dogs", m=80.0, steps=60_000, # 25 epochs of about 150,000 pictures: not given
                G="(2048)4c-(1024)4c2s-(512)4c2s-(256)4c2s-(128)4c2s-(64)4c2s-(64)4c2s-(3)3c", noise=(100, 64, 32, 16, 8, 4, 2))
 ALONE = {
     "fig-3.7": dict(smoke=smoke(OBJECTS, noise=(16, 4, 2)),
-                    quick=shrunk(OBJECTS, 48, data="patches", steps=400, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4),
+                    quick=shrunk(OBJECTS, 48, data="patches", steps=300, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4),
                                  Enc="(12)4c2s-(24)4c2s-(48)4c2s"),
                     gpu=replace(OBJECTS, steps=10_000, limit=40_000), paper=OBJECTS),
     "fig-3.8": dict(smoke=smoke(DOGS, noise=(16, 4, 2)),
-                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=400, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s",
+                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=300, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s",
                                  noise=(100, 8, 4, 2), Enc="(8)4c2s-(16)4c2s-(32)4c2s"),
                     gpu=replace(DOGS, steps=3_000, limit=10_000), paper=DOGS)}
 

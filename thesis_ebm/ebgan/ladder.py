@@ -412,7 +412,7 @@ class LadderProfile:
         return {("ln", n): c for n, c in plain.items()} | {("ebgan-ln", n): replace(self.ebgan, labels=n) for n in self.labels}
 
 _plain = dict(model="ln", lr=2e-3, beta1=0.9, lam=2000.0)
-_quick = dict(hidden=(200, 100), lam=2000.0, m=32.0, lr=1e-2, lr_G=5e-3, beta1=0.9, nLayerG=3, sizeG=200, batch=50, steps=800, data="auto", pool=3000, shrink=2)
+_quick = dict(hidden=(200, 100), lam=2000.0, m=32.0, lr=1e-2, lr_G=5e-3, beta1=0.9, nLayerG=3, sizeG=200, batch=50, steps=600, data="auto", pool=3000, shrink=2)
 _smoke = _quick | dict(hidden=(16,), sizeG=16, nLayerG=2, batch=20, steps=10, data="embedded", pool=200)
 PROFILES = dict(
     smoke=LadderProfile(LadderConfig("ln", **_smoke), LadderConfig(**_smoke), labels=(20, 40), seeds=2),

@@ -198,7 +198,7 @@ def inception_weights(name: str = INCEPTION, # weights-inception-2015-12-05-<fir
 
 # %% ../../nbs/00_lab/20_quality.ipynb #5bc88911
 class _Features(torch.nn.Module):
-    "An Inception network as torchmetrics takes one: images, uint8 (N, 3, H, W), to features (N, num_features)."
+    "Inception's features: images, uint8 (N, 3, H, W), to (N, num_features)."
     def __init__(self, path: Path, num_features: int):
         super().__init__()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -210,8 +210,8 @@ class _Features(torch.nn.Module):
         except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError):
             raise DataDamaged(f"{path} does not hold the weights of the Inception network as tensors and was not used: "
                               "replace it with a good copy.") from None
-        self.num_features = num_features
 
+    @torch.no_grad()
     def forward(self, images): return self.net(images)[0]
 
 # %% ../../nbs/00_lab/20_quality.ipynb #3721c3ea
@@ -235,19 +235,19 @@ def fid(real: torch.Tensor, # uint8, (N, 3, H, W), N >= 2
         weights: str = INCEPTION, batch: int = 50,
         device=None, # where the network runs; None: where the generated images lie
        ) -> FID:
-    "Fréchet Inception distance. InceptionMissing, DataDamaged, ImportError without the libraries, ValueError for fewer than two images."
+    "Fréchet Inception distance. InceptionMissing, DataDamaged, ImportError without the library, ValueError for fewer than two images."
     for name, x in dict(real=real, fake=fake).items():
         _check(**{name: x})
         if len(x) < 2 or x.shape[1] != 3: raise ValueError(f"{name} must be (N, 3, H, W) with N >= 2 for a FID, not {tuple(x.shape)}.")
     if features not in (64, 192, 768, 2048): raise ValueError(f"features = {features}: Inception has layers of 64, 192, 768 and 2048.")
     path = inception_weights(weights)
-    if any(util.find_spec(library) is None for library in ("torchmetrics", "torch_fidelity")):
-        raise ImportError("FID needs torchmetrics and torch-fidelity: pip install 'thesis-ebm[fid]'.")
-    from torchmetrics.image.fid import FrechetInceptionDistance
-    metric = FrechetInceptionDistance(_Features(path, features)).to(device or fake.device)
-    for images, is_real in ((real, True), (fake, False)):
-        for part in images.split(batch): metric.update(part.to(metric.device), real=is_real)
-    return FID(float(metric.compute().clamp_min(0)), len(real), len(fake), features, weights)
+    if util.find_spec("torch_fidelity") is None: raise ImportError("FID needs torch-fidelity: pip install 'thesis-ebm[fid]'.")
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+    device = device or fake.device
+    net = _Features(path, features).to(device)
+    seen = [torch.cat([net(part.to(device)).cpu() for part in images.split(batch)]) for images in (real, fake)]
+    found = fid_statistics_to_metric(*map(fid_features_to_statistics, seen), verbose=False)[KEY_METRIC_FID]
+    return FID(max(0.0, found), len(real), len(fake), features, weights)
 
 # %% ../../nbs/00_lab/20_quality.ipynb #e5a98941
 def fid_or_reason(real: torch.Tensor, fake: torch.Tensor, # as for `fid`

@@ -63,7 +63,7 @@ class DigitsProfile:
 PROFILES = dict(
     smoke=DigitsProfile(DigitsConfig(nLayerG=2, sizeG=32, sizeD=32, pad=0, batch=32, steps=20, data="embedded", limit=320, samples=80),
                         ClassifierConfig(data="embedded", limit=500, steps=40), seeds=2),
-    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=800, data="auto"), ClassifierConfig(), seeds=3),
+    quick=DigitsProfile(DigitsConfig(nLayerG=3, sizeG=400, sizeD=128, pad=0, batch=32, steps=700, data="auto"), ClassifierConfig(), seeds=3),
     gpu=DigitsProfile(DigitsConfig(steps=12_000), ClassifierConfig(data="full", steps=6000), seeds=5),
     paper=DigitsProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), seeds=5))
 

@@ -107,7 +107,7 @@ def _scaled(sizeG: list[int], sizeD: list[int]) -> dict:
 PROFILES = dict(
     smoke=GridProfile(DigitsConfig(pad=0, batch=16, steps=20, data="embedded", limit=320, samples=80),
                       ClassifierConfig(data="embedded", limit=500, steps=40), parts=2, architectures=4, axes=_scaled([8, 16], [4, 8])),
-    quick=GridProfile(DigitsConfig(pad=0, batch=16, steps=480, data="auto", samples=500, m=12.0), ClassifierConfig(), parts=2, architectures=32,
+    quick=GridProfile(DigitsConfig(pad=0, batch=16, steps=440, data="auto", samples=500, m=12.0), ClassifierConfig(), parts=2, architectures=32,
                       axes=_scaled([50, 100], [32, 64])),
     gpu=GridProfile(DigitsConfig(steps=3_900), ClassifierConfig(data="full", steps=6000), parts=2, minutes=7.0),
     paper=GridProfile(DigitsConfig(), ClassifierConfig(data="full", steps=20_000), parts=56))

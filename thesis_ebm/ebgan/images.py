@@ -287,9 +287,9 @@ def smoke(c: ImagesConfig, **changes) -> ImagesConfig:
 BEDROOM = ImagesConfig(data="lsun-bedroom", m=80.0, steps=240_000) # 5 epochs of 3,033,042 pictures: not given
 FACE = ImagesConfig(data="celeba", m=20.0, box=108 / 178)
 SIDE_BY_SIDE = {
-    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=550, **NARROW),
+    "fig-3.5": dict(smoke=smoke(BEDROOM), quick=shrunk(BEDROOM, 32, data="patches-china+motorcycle", steps=450, **NARROW),
                     gpu=replace(BEDROOM, steps=20_000, limit=160_000), paper=BEDROOM),
-    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=550, **NARROW),
+    "fig-3.6": dict(smoke=smoke(FACE), quick=shrunk(FACE, 32, data="patches-astronaut+grace_hopper", steps=450, **NARROW),
                     gpu=replace(FACE, steps=20_000, small="enlarge"), paper=FACE)}
 
 # %% ../../nbs/03_ebgan/08_images.ipynb #c6a4cb88
@@ -301,11 +301,11 @@ DOGS = replace(OBJECTS, size=256, samples=256, data="imagenet-dogs", m=80.0, ste
                G="(2048)4c-(1024)4c2s-(512)4c2s-(256)4c2s-(128)4c2s-(64)4c2s-(64)4c2s-(3)3c", noise=(100, 64, 32, 16, 8, 4, 2))
 ALONE = {
     "fig-3.7": dict(smoke=smoke(OBJECTS, noise=(16, 4, 2)),
-                    quick=shrunk(OBJECTS, 48, data="patches", steps=240, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4),
+                    quick=shrunk(OBJECTS, 48, data="patches", steps=200, G="(64)6c-(32)4c2s-(16)4c2s-(3)4c2s", noise=(100, 8, 4),
                                  Enc="(12)4c2s-(24)4c2s-(48)4c2s"),
                     gpu=replace(OBJECTS, steps=10_000, limit=40_000), paper=OBJECTS),
     "fig-3.8": dict(smoke=smoke(DOGS, noise=(16, 4, 2)),
-                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=240, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s",
+                    quick=shrunk(DOGS, 64, data="patches-chelsea", steps=200, G="(64)4c-(64)4c2s-(32)4c2s-(16)4c2s-(3)4c2s",
                                  noise=(100, 8, 4, 2), Enc="(8)4c2s-(16)4c2s-(32)4c2s"),
                     gpu=replace(DOGS, steps=3_000, limit=10_000), paper=DOGS)}
 

@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['TESTED', 'LADDER_SHARED', 'LOSSES', 'PROFILES', 'standardise', 'Combinator', 'Ladder', 'energy', 'ladder_losses',
            'fake_energies', 'contrast', 'LadderConfig', 'margin', 'rate', 'Digits', 'join', 'digits', 'labelled',
-           'build', 'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'drawn', 'with_labels', 'single_step',
-           'train_alone', 'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of', 'LadderGroup',
-           'train_ladders', 'row', 'order', 'weights', 'cost', 'size', 'as_group', 'recipe', 'LadderProfile',
-           'profile_of', 'LadderStudy', 'study', 'workload', 'plan']
+           'build', 'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'noise_real', 'noise_fake', 'with_labels',
+           'single_step', 'train_alone', 'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of',
+           'LadderGroup', 'train_ladders', 'row', 'order', 'weights', 'cost', 'size', 'as_group', 'recipe',
+           'LadderProfile', 'profile_of', 'LadderStudy', 'study', 'workload', 'plan']
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #0e3819a2
 from contextlib import nullcontext
@@ -217,18 +217,22 @@ def generate(G, z): # (B, nz) -> (B, P) in [0, 1]
     return (G(z) + 1) / 2
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #9c0253c3
-def drawn(noise: Noise, c: LadderConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    "The noise of a step for labelled, unlabelled and generated rows, (S, 3 B, n_0 + ... + n_L), and z, (S, B, nz)."
-    return c.sigma * normal(noise, "noise", 3 * c.batch, sum(c.sizes)), normal(noise, "z", c.batch, c.nz)
+def noise_real(noise: Noise, c: LadderConfig) -> torch.Tensor: # (S, 2 B, n_0 + ... + n_L)
+    "The noise of a step for labelled and unlabelled rows."
+    return c.sigma * normal(noise, "noise", 2 * c.batch, sum(c.sizes))
+
+def noise_fake(noise: Noise, c: LadderConfig) -> tuple[torch.Tensor, torch.Tensor]: # (S, B, n_0 + ... + n_L), (S, B, nz)
+    "That for generated rows, and z."
+    return c.sigma * normal(noise, "noise of samples", c.batch, sum(c.sizes)), normal(noise, "z", c.batch, c.nz)
 
 def with_labels(c: LadderConfig, seed: int, labels: torch.Tensor, device="cpu") -> tuple[torch.Tensor, Batches]:
     "Indices of a seed's labelled digits, repeated where they are fewer than a batch, and the order of their batches."
     chosen = labelled(labels.cpu(), c.labels, seed).repeat(-(-c.batch // c.labels)).to(device)
     return chosen, Batches(len(chosen), c.batch, derive_seed(seed, "labelled"), device)
 
-def single_step(D, G, opt_D, opt_G, x_l, y, x_u, noise, z, lam: float, m: float) -> dict: # scalars
+def single_step(D, G, opt_D, opt_G, x_l, y, x_u, real, fake, z, # noise of the rows of data and of samples
+                lam: float, m: float) -> dict: # scalars
     "One step of a ladder with its generator; the generator rests where the margin is 0."
-    real, fake = noise.split([len(x_l) + len(x_u), len(z)])
     losses = ladder_losses(D, x_l, y, x_u, real, lam)
     L_D = losses["cost"] + losses["E_real"]
     if m: L_D = L_D + contrast(fake_energies(D, (x_g := generate(G, z)).detach(), fake, lam), m)
@@ -249,9 +253,9 @@ def train_alone(c: LadderConfig, seed: int, pool: Images, dtype=torch.float32):
     opt_D, opt_G = (torch.optim.Adam(net.parameters(), lr, betas=(c.beta1, 0.999)) for net, lr in ((D, c.lr), (G, c.lr_G)))
     x, every, noise, history = unit(pool.images, c.shrink).to(dtype), Batches(len(pool), c.batch, derive_seed(seed, "data")), Noise([seed]), []
     for t in range(c.steps):
-        i, (n, z) = chosen[some(t)], (v[0].to(dtype) for v in drawn(noise.at(t), c))
+        i, n = chosen[some(t)], [v[0].to(dtype) for v in (noise_real(noise.at(t), c), *noise_fake(noise, c))]
         for opt, lr in ((opt_D, c.lr), (opt_G, c.lr_G)): opt.param_groups[0]["lr"] = lr * rate(c, t)
-        losses = single_step(D, G, opt_D, opt_G, x[i], pool.labels[i], x[every(t)], n, z, c.lam, margin(c, t))
+        losses = single_step(D, G, opt_D, opt_G, x[i], pool.labels[i], x[every(t)], *n, c.lam, margin(c, t))
         history.append({k: v.item() for k, v in losses.items()})
     return D, G, history
 
@@ -280,7 +284,8 @@ class Ladders(Population):
         fill(self, t)
         contrasted = any(margin(c, t) for c in self.configs)
         if self.device.type != "cuda": return play(self, contrasted)
-        return self.replay.setdefault(contrasted, Replay())(partial(play, self, contrasted))
+        if contrasted not in self.replay: self.replay[contrasted] = Replay()
+        return self.replay[contrasted](partial(play, self, contrasted))
 
     def seat(self) -> None: seat(self)
 
@@ -298,20 +303,18 @@ def seat(p: Ladders) -> None:
 def fill(p: Ladders, t: int) -> None:
     "Lay in the batches, the margins and the rate of step t."
     p.noise.at(t)
-    for x, order in zip(p.x_u, p.orders): x.copy_(p.images[order(t)])
-    for x, y, (chosen, some) in zip(p.x_l, p.y, p.some):
-        i = chosen[some(t)]
-        x.copy_(p.images[i])
-        y.copy_(p.labels[i])
+    p.x_u.copy_(p.images[torch.stack([order(t) for order in p.orders])])
+    i = torch.stack([chosen[some(t)] for chosen, some in p.some])
+    p.x_l.copy_(p.images[i])
+    p.y.copy_(p.labels[i])
     p.m.copy_(torch.tensor([margin(c, t) for c in p.configs]))
     p.rate.fill_(rate(p.configs[0], t))
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #4657656a
 def play(p: Ladders, contrasted: bool) -> dict: # name -> (M,), by place
     "One step of every member, with generated samples or without."
-    D, B = p.Ds[0], p.configs[0].batch
-    noise, z = (v.to(p.dtype)[p.order_of] for v in drawn(p.noise, p.configs[0]))
-    real, fake_noise = noise.split([2 * B, B], 1)
+    D = p.Ds[0]
+    real = noise_real(p.noise, p.configs[0]).to(p.dtype)[p.order_of]
     with p.autocast(): losses = D.stack.map(ladder_losses, p.x_l, p.y, p.x_u[p.order_of], real, p.lam)
     zero = torch.zeros_like(losses["cost"])
     losses |= dict(E_fake=zero, loss_G=zero, margin=p.m)
@@ -319,8 +322,9 @@ def play(p: Ladders, contrasted: bool) -> dict: # name -> (M,), by place
         learn(D, losses["cost"] + losses["E_real"], p.rate)
         return {k: losses[k].detach() for k in LOSSES}
     G, last = p.Gs[0], slice(len(p) - len(p.Gs[0].rows), None)
-    judge = lambda fake: D.stack.map(fake_energies, fake, fake_noise[last], p.lam[last], members=last)
-    with p.autocast(): fake = G.stack.map(generate, z[last])
+    noise, z = (v.to(p.dtype)[p.order_of[last]] for v in noise_fake(p.noise, p.configs[0]))
+    judge = lambda fake: D.stack.map(fake_energies, fake, noise, p.lam[last], members=last)
+    with p.autocast(): fake = G.stack.map(generate, z)
     with p.autocast(): E_fake = judge(fake.detach())
     learn(D, losses["cost"] + losses["E_real"] + F.pad(contrast(E_fake, p.m[last, None]), (last.start, 0)), p.rate)
     with p.autocast(): L_G = judge(fake).mean(1)
@@ -412,7 +416,7 @@ class LadderProfile:
         return {("ln", n): c for n, c in plain.items()} | {("ebgan-ln", n): replace(self.ebgan, labels=n) for n in self.labels}
 
 _plain = dict(model="ln", lr=2e-3, beta1=0.9, lam=2000.0)
-_quick = dict(hidden=(200, 100), lam=2000.0, m=32.0, lr=1e-2, lr_G=5e-3, beta1=0.9, nLayerG=3, sizeG=200, batch=50, steps=600, data="auto", pool=3000, shrink=2)
+_quick = dict(hidden=(200, 100), lam=2000.0, m=32.0, lr=1e-2, lr_G=5e-3, beta1=0.9, nLayerG=3, sizeG=200, batch=50, steps=500, data="auto", pool=3000, shrink=2)
 _smoke = _quick | dict(hidden=(16,), sizeG=16, nLayerG=2, batch=20, steps=10, data="embedded", pool=200)
 PROFILES = dict(
     smoke=LadderProfile(LadderConfig("ln", **_smoke), LadderConfig(**_smoke), labels=(20, 40), seeds=2),
@@ -461,7 +465,7 @@ def workload(c: LadderConfig, models: int) -> Workload:
     def step(nets, opt_D, opt_G):
         images = [torch.rand(c.batch, c.sizes[0]) for _ in range(2)]
         single_step(nets["D"], nets["G"], opt_D, opt_G, images[0], torch.zeros(c.batch, dtype=torch.int64), images[1],
-                    torch.randn(3 * c.batch, sum(c.sizes)), torch.randn(c.batch, c.nz), c.lam, margin(c, 0))
+                    torch.randn(2 * c.batch, sum(c.sizes)), torch.randn(c.batch, sum(c.sizes)), torch.randn(c.batch, c.nz), c.lam, margin(c, 0))
     make = lambda: nn.ModuleDict(dict(zip("DG", build(c))))
     name = f"{c.model}, {c.labels} labels, {'-'.join(map(str, c.sizes))}"
     return Workload(name, models, c.steps, ("ladder", *c.sizes, c.batch, c.adversarial), make, dict(D=adam(c.lr), G=adam(c.lr_G)), step,

@@ -19,7 +19,7 @@ from torch import nn
 from ..data.catalog import load
 from ..data.images import Images
 from .digits import training_digits
-from .model import Generator, loss_D, loss_G
+from .model import Generator, loss_G
 from .population import Players, Population, check_shared, read_window
 from ..energy import reconstruction_energy
 from ..lab.ensemble import MemberOptimiser, Replay, Rule, Stack

@@ -158,6 +158,7 @@ def test_a_bad_picture_is_refused_by_name_or_counted(data, tmp_path, reason, pac
     with pytest.warns(UserWarning, match=f"1 of 6 pictures left out .1 {reason}.*{name}"):
         kept = pictures(path, Square(16), **{reason: "skip"})
     assert len(kept) == 5 and kept.provenance["skipped"] == {reason: 1} and kept.provenance["n"] == 5
+    assert kept.provenance["description"].startswith("5 pictures") and f"(1 {reason} left out)" in kept.provenance["description"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(kept.images, pictures(str(put(tmp_path / "good", [f"{i}.png" for i in range(5)])), Square(16)).images)

@@ -115,6 +115,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'thesis_ebm/data/pictures.py'),
                                           'thesis_ebm.data.pictures.Ledger.first': ( '00_lab/pictures.html#ledger.first',
                                                                                      'thesis_ebm/data/pictures.py'),
+                                          'thesis_ebm.data.pictures.Ledger.kinds': ( '00_lab/pictures.html#ledger.kinds',
+                                                                                     'thesis_ebm/data/pictures.py'),
                                           'thesis_ebm.data.pictures.Ledger.report': ( '00_lab/pictures.html#ledger.report',
                                                                                       'thesis_ebm/data/pictures.py'),
                                           'thesis_ebm.data.pictures.Ledger.take': ( '00_lab/pictures.html#ledger.take',

@@ -264,6 +264,8 @@ class Ledger:
 
     @property
     def counts(self) -> dict[str, int]: return dict(Counter(t.reason for t in self.out.values()))
+    @property
+    def kinds(self) -> str: return ", ".join(f"{n:,} {reason}" for reason, n in self.counts.items())
 
     def add(self, met: dict[int, Trouble]) -> None:
         "Enter troubles; DataDamaged (if unreadable) or ValueError for one that is refused, DataMissing when no picture is left."
@@ -281,8 +283,7 @@ class Ledger:
 
     def report(self) -> None:
         "Warn of what was left out."
-        kinds = ", ".join(f"{n:,} {reason}" for reason, n in self.counts.items())
-        warnings.warn(f"{self.name}: {len(self.out):,} of {self.n:,} pictures left out ({kinds}). {self.first}", stacklevel=2)
+        warnings.warn(f"{self.name}: {len(self.out):,} of {self.n:,} pictures left out ({self.kinds}). {self.first}", stacklevel=2)
 
     @property
     def first(self) -> str: return f"The first: {next(iter(self.out.values())).sentence}"
@@ -354,7 +355,9 @@ class Pictures(torch.utils.data.Dataset):
         return self.decoded
 
     @property
-    def provenance(self) -> dict: return {**self.about, "n": len(self), "skipped": self.ledger.counts}
+    def provenance(self) -> dict:
+        left_out = f" ({self.ledger.kinds} left out)" if self.ledger.out else ""
+        return {**self.about, "n": len(self), "skipped": self.ledger.counts, "description": self.about["description"] + left_out}
     @property
     def fingerprint(self) -> str:
         a = self.about

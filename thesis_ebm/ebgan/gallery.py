@@ -19,9 +19,9 @@ def gallery(samples: dict, # label -> uint8, (N, 3, s, s)
     "Sheets of samples and of training images, and the samples' nearest neighbours."
     import matplotlib.pyplot as plt
     panels = {f"({letter}) {label}": x for letter, (label, x) in zip("abcdef", samples.items())} | {"training images": real}
-    fewest = min(len(x) for x in panels.values())
-    columns = min(columns, math.isqrt(fewest), max(2, SHEET // (real.shape[-1] + 2)))
-    rows = min(rows, fewest // columns)
+    fewest, most = min(len(x) for x in panels.values()), max(2, SHEET // (real.shape[-1] + 2))
+    columns = min(columns, most, math.isqrt(fewest))
+    rows = min(rows, most, fewest // columns)
     fig, axes = plt.subplots(2, len(panels), figsize=(3.3 * len(panels), 3.3 * (rows + 2) / columns + 0.6), height_ratios=[rows, 2], squeeze=False)
     for (sheet, below), (title, x) in zip(axes.T, panels.items()):
         sheet.imshow(colour_sheet(x, rows, columns), interpolation="none")

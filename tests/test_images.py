@@ -12,9 +12,11 @@ from conftest import BIN, ROOT, clean_env, wait_for
 
 TRAIN = """
 from thesis_ebm.ebgan.image_training import train_figure
+from thesis_ebm.lab.parallel import leave
 from thesis_ebm.lab.run import process
 found = train_figure("{id}", "smoke", overrides=dict(steps={steps}, batch=8))
 if process()[0] == 0: print(*[f"{{label}} {{r.folder}}" for label, r in found.items()], sep="\\n")
+leave()
 """
 
 

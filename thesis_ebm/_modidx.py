@@ -991,6 +991,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'thesis_ebm/lab/parallel.py'),
                                          'thesis_ebm.lab.parallel.joint_sum': ( '00_lab/parallel.html#joint_sum',
                                                                                 'thesis_ebm/lab/parallel.py'),
+                                         'thesis_ebm.lab.parallel.leave': ('00_lab/parallel.html#leave', 'thesis_ebm/lab/parallel.py'),
                                          'thesis_ebm.lab.parallel.world': ('00_lab/parallel.html#world', 'thesis_ebm/lab/parallel.py')},
             'thesis_ebm.lab.plan': { 'thesis_ebm.lab.plan.Cost': ('00_lab/plan.html#cost', 'thesis_ebm/lab/plan.py'),
                                      'thesis_ebm.lab.plan.Cost.memory': ('00_lab/plan.html#cost.memory', 'thesis_ebm/lab/plan.py'),

@@ -19,7 +19,7 @@ from .model import adversarial_step
 from ..lab import fanout
 from ..lab.ensemble import Replay
 from ..lab.noise import Noise, normal
-from ..lab.parallel import joint_means
+from ..lab.parallel import joint_means, leave
 from ..lab.run import Result, process, read_log, run
 from ..lab.settings import DEVICES, cores, read_settings
 from ..lab.train import derive_seed, train
@@ -177,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"image_training: {e}", file=sys.stderr)
         return 2 if isinstance(e, ValueError) else 1
     for label, r in results.items() if process()[0] == 0 else (): print(f"{label}: {r.record['status']}, {r.folder}")
+    leave()
     return 0
 
 # %% ../../nbs/03_ebgan/09_image_training.ipynb #363724eb

@@ -353,7 +353,6 @@ class Pictures(torch.utils.data.Dataset):
         "All squares at once, decoded once."
         if self.decoded is None: self.decoded = decode(self.source, self.square, self.ledger, len(self))
         return self.decoded
-
     @property
     def provenance(self) -> dict:
         left_out = f" ({self.ledger.kinds} left out)" if self.ledger.out else ""

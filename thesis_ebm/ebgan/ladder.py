@@ -137,7 +137,6 @@ class LadderConfig:
     def sizes(self) -> tuple[int, ...]: return ((28 // self.shrink) ** 2, *self.hidden, 10)
     @property
     def adversarial(self) -> bool: return self.model == "ebgan-ln" and self.m > 0
-
     def __post_init__(self):
         if self.model not in ("ln", "ebgan-ln"): raise ValueError(unknown_name("model", self.model, ("ln", "ebgan-ln")))
         if self.labels < 10 or self.labels % 10:

@@ -104,7 +104,6 @@ class Population:
         if not self.x.is_cuda: return play(self)
         self.replay = self.replay or Replay()
         return self.replay(partial(play, self))
-
     def seat(self) -> None: seat(self)
     @property
     def device(self) -> torch.device: return self.images.device

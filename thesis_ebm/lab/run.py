@@ -147,7 +147,6 @@ class Diverged(RuntimeError):
 class Result:
     "A finished run, read from its folder."
     folder: Path
-
     @cached_property
     def record(self) -> dict: return json.loads((self.folder / "record.json").read_text())
     @cached_property

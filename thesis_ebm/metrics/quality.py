@@ -139,9 +139,9 @@ def diversity(samples: torch.Tensor, # uint8, (N, C, H, W), N >= 2
 # %% ../../nbs/00_lab/20_quality.ipynb #311a76d4
 def is_covered(samples: torch.Tensor, # uint8, (N, C, H, W)
                real: torch.Tensor, # uint8, (M, C, H, W), M > k
-            k: int = 5, # the ball of a real image reaches to its k-th nearest other
-            memory_mb: float = 256,
-           ) -> torch.Tensor: # bool, (M,), on the CPU
+               k: int = 5, # the ball of a real image reaches to its k-th nearest other
+               memory_mb: float = 256,
+              ) -> torch.Tensor: # bool, (M,), on the CPU
     "Which real images have at least one sample in their k-nearest-neighbour ball. ValueError unless 1 <= k < M."
     _check(samples=samples, real=real)
     if not 1 <= k < len(real): raise ValueError(f"k = {k}: a real image has {len(real) - 1} others, so k is 1..{len(real) - 1}.")

@@ -57,6 +57,7 @@ def encode(sentences, # strings, words parted by blanks
            vocabulary: Vocabulary,
            maxlen: int = 30, # words
            longer: str = "skip", # what happens to a sentence of more words: skip | cut | error
+           unknown: float = 1.0, # largest share of words that the vocabulary lacks; a sentence with more is left out
           ) -> "Tokens": # of the sentences kept, in their order
     "Sentences as numbers. ValueError for one that is too long, with `longer` \"error\", and when none is left."
     if longer not in LONGER: raise ValueError(f"longer = {longer!r}: choose {', '.join(LONGER)}.")
@@ -74,7 +75,11 @@ def encode(sentences, # strings, words parted by blanks
     column = np.arange(ids.shape[1])
     ids[:, 0], ids[np.arange(len(kept)), n + 1] = SOS, EOS
     ids[(column > 0) & (column <= n[:, None])] = np.fromiter(numbers, np.int32, n.sum())
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(n + 1), vocabulary, torch.from_numpy(kept), {k: v for k, v in skipped.items() if v})
+    known = (ids == UNK).sum(1) <= unknown * n
+    if not known.any(): raise ValueError(f"Each of {len(n):,} sentences has more than {unknown:.0%} unknown words: take a larger vocabulary.")
+    skipped["with unknown words"] = int((~known).sum())
+    found = Tokens(torch.from_numpy(ids), torch.from_numpy(n + 1), vocabulary, torch.from_numpy(kept), {k: v for k, v in skipped.items() if v})
+    return found if known.all() else found.take(torch.from_numpy(known))
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #be267e1c
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Tokens:
     def to(self, device) -> "Tokens": return replace(self, ids=self.ids.to(device))
 
     def take(self, rows) -> "Tokens":
-        "Some of the sentences: a slice or indices."
+        "Some of the sentences: a slice, indices or a mask."
         rows = torch.arange(len(self))[rows]
         return replace(self, ids=self.ids[rows.to(self.ids.device)], lengths=self.lengths[rows], kept=self.kept[rows])
 

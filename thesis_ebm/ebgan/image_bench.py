@@ -11,9 +11,10 @@ from itertools import count
 from pathlib import Path
 import torch
 from ..data.images import to_unit
-from .bench import plain_step, race
+from .bench import plain_step
 from .image_training import Match, data_of, seeded
 from .images import ImagesConfig, profile_of
+from ..lab.race import race
 from ..lab.run import Run, peak_memory_mb
 from ..lab.settings import cores
 from ..lab.train import make_fabric

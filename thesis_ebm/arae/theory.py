@@ -15,7 +15,7 @@ from torch import nn
 from ..lab.settings import unknown_name
 
 # %% ../../nbs/04_arae/01_theory.ipynb #9db76a6a
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Discrete:
     "A distribution on finitely many points of R^d; ValueError unless there is one weight a point, none negative, with sum 1."
     x: np.ndarray # points, (n, d)
@@ -26,7 +26,8 @@ class Discrete:
         if x.ndim != 2 or not len(x): raise ValueError(f"Points have shape {x.shape}: give an array (n, d) with at least one row.")
         w = np.full(len(x), 1 / len(x)) if self.w is None else np.asarray(self.w, float)
         if w.shape != (len(x),) or not (w >= 0).all() or not math.isclose(w.sum(), 1, abs_tol=1e-9):
-            raise ValueError(f"Weights of shape {w.shape} with sum {w.sum():.6g} for {len(x)} points: give one each, none negative, with sum 1.")
+            raise ValueError(f"Weights of shape {w.shape} with sum {w.sum():.6g} for {len(x)} points: "
+                             "give one each, none negative, with sum 1.")
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "w", w)
 

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PAD', 'SOS', 'EOS', 'UNK', 'SIGNS', 'LONGER', 'Vocabulary', 'encode', 'Tokens', 'sentences_of', 'Batch', 'pack',
-           'Buckets']
+           'in_batches', 'Buckets']
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #ddc18b1a
 import itertools
@@ -149,6 +149,10 @@ def pack(tokens: Tokens, rows: torch.Tensor, # int64, (m,), on the CPU, in any o
     place = torch.arange(len(rows), device=ids.device)[:, None].expand(-1, ids.shape[1] - 1)
     source, target, sentence = (pack_padded_sequence(x, lengths, batch_first=True) for x in (ids[:, :-1], ids[:, 1:], place))
     return Batch(rows, source, target.data.long(), sentence.data)
+
+def in_batches(tokens: Tokens, batch: int): # yields Batch
+    "All sentences in packed batches, each of about one length."
+    for rows in tokens.lengths.argsort(descending=True, stable=True).split(batch): yield pack(tokens, rows)
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #59148446
 class Buckets:

@@ -2,13 +2,15 @@
 
 # %% auto #0
 __all__ = ['SUBJECTS', 'ANIMALS', 'KINDS', 'LEMMAS', 'ONE', 'MANY', 'ADJECTIVES', 'COLOURS', 'GARMENTS', 'OUTSIDE', 'INSIDE',
-           'PLACES', 'ACTIVITIES', 'FORMS', 'SHARE', 'Caption', 'doers', 'n_captions', 'choose', 'choose_each', 'draw',
-           'parse', 'agrees']
+           'PLACES', 'ACTIVITIES', 'TRANSITIVE', 'FORMS', 'PARTS', 'SHARE', 'OPPOSITES', 'MOVES', 'RELATIONS', 'THINGS',
+           'GOOD', 'BAD', 'WORDS', 'SAYINGS', 'OPENINGS', 'DEGREES', 'ENDINGS', 'SIZE', 'Caption', 'doers',
+           'n_captions', 'choose', 'choose_each', 'draw', 'parse', 'agrees', 'pick', 'entailed', 'neutral',
+           'contradicted', 'draw_pairs', 'clause', 'review', 'draw_reviews', 'captions', 'reviews', 'pairs']
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #d56e5b6c
 import itertools
+import re
 from dataclasses import dataclass, replace
-from functools import cache
 import numpy as np
 from .text import NLI, SENTIMENT, Corpus, Row
 
@@ -24,7 +26,7 @@ LEMMAS = {form: lemma for lemma, plural in (SUBJECTS | {"animal": "animals"}).it
 ONE, MANY = ("a", "the", "one"), ("two", "the", "three", "several", "some", "many", "four", "a group of")
 ADJECTIVES = ("young", "old", "little", "small", "tall", "happy", "big", "tired", "smiling", "brown", "dirty", "quiet", "lonely", "wet", "blond", "hungry")
 COLOURS = ("red", "blue", "black", "white", "green", "yellow", "orange", "pink", "gray", "purple")
-GARMENTS = ("shirt", "hat", "jacket", "coat", "dress", "uniform", "scarf", "sweater")
+GARMENTS = ("shirt", "hat", "jacket", "coat", "dress", "uniform", "vest", "sweater")
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #444ebde4
 OUTSIDE = ("in a park", "on the beach", "in the street", "on a sidewalk", "in a field", "near a tree", "in the snow", "by the river", "on a bridge", "in a garden", "on a hill",
@@ -62,9 +64,11 @@ looking all any      | at a bird | at a sign | out of a window
 """
 ACTIVITIES = {head.split()[0]: (*head.split()[1:], tuple(o.strip() for o in objects))
               for head, *objects in (line.split("|") for line in _ACTIVITIES.strip().splitlines())} # verb -> (who, where, objects)
+TRANSITIVE = frozenset(("riding", "carrying", "holding", "pushing", "watching", "climbing")) # with an object, always
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #26c8d93a
 FORMS = ("plain", "bare", "there")
+PARTS = ("adjective", "garment", "object", "place")
 
 @dataclass(frozen=True)
 class Caption:
@@ -82,10 +86,19 @@ class Caption:
     @property
     def modifier(self) -> str: return self.number if self.number not in ("a", "the") else self.adjective
 
+    @property
+    def words(self) -> int: return str(self).count(" ")
+
+    @property
+    def optional(self) -> list[str]:
+        "The parts that it has and could be without."
+        return [p for p in PARTS if getattr(self, p) and not (p == "object" and self.verb in TRANSITIVE)]
+
     def __str__(self) -> str:
         noun = (SUBJECTS | {"animal": "animals"})[self.subject] if self.plural else self.subject
         article = "an" if self.number == "a" and (self.adjective or noun)[0] in "aeiou" else self.number
-        clothes = self.garment and ("in " if self.plural else "in an " if self.garment[0] in "aeiou" else "in a ") + self.garment + "s" * self.plural * (self.garment[-1] != "s")
+        worn = self.garment + ("es" if self.garment.endswith("s") else "s") if self.plural else ("an " if self.garment[:1] == "o" else "a ") + self.garment
+        clothes = self.garment and f"in {worn}"
         to_be = "are" if self.plural else "is"
         words = ("there " + to_be if self.form == "there" else "", article, self.adjective, noun, clothes, to_be if self.form == "plain" else "", self.verb, self.object, self.place, ".")
         return " ".join(filter(None, words))
@@ -98,7 +111,7 @@ def doers(verb: str) -> tuple[str, ...]: # lemmas
 def n_captions() -> int:
     "How many different captions the grammar has."
     numbers, adjectives, clothes = len(ONE) + len(MANY), 1 + len(ADJECTIVES), 1 + len(COLOURS) * len(GARMENTS)
-    def doings(verb): return (1 + len(ACTIVITIES[verb][2])) * (1 + len(PLACES[ACTIVITIES[verb][1]]))
+    def doings(verb): return ((verb not in TRANSITIVE) + len(ACTIVITIES[verb][2])) * (1 + len(PLACES[ACTIVITIES[verb][1]]))
     def beings(verb): return sum(clothes if s not in ANIMALS else 1 for s in doers(verb))
     return len(FORMS) * numbers * adjectives * sum(doings(v) * beings(v) for v in ACTIVITIES)
 
@@ -122,7 +135,7 @@ def choose_each(rng: np.random.Generator, options: dict, # key -> list
 SHARE = dict(plural=0.35, adjective=0.35, garment=0.25, object=0.7, place=0.8, there=0.12, bare=0.12) # how often a part is there
 
 def draw(n: int, seed: int = 0) -> list[Caption]:
-    "n captions; one may come twice."
+    "n captions of at most 14 words; one may come twice."
     rng = np.random.default_rng([seed, 4])
     there = {part: rng.random(n) < share for part, share in SHARE.items()}
     verb = choose(rng, tuple(ACTIVITIES), n)
@@ -131,10 +144,11 @@ def draw(n: int, seed: int = 0) -> list[Caption]:
     adjective = np.where(there["adjective"], choose(rng, ADJECTIVES, n), "")
     clothed = there["garment"] & ~np.isin(subject.astype(str), sorted(ANIMALS))
     garment = np.where(clothed, choose(rng, COLOURS, n) + " " + choose(rng, GARMENTS, n), "")
-    thing = np.where(there["object"], choose_each(rng, {v: a[2] for v, a in ACTIVITIES.items()}, verb), "")
+    thing = np.where(there["object"] | np.isin(verb.astype(str), sorted(TRANSITIVE)), choose_each(rng, {v: a[2] for v, a in ACTIVITIES.items()}, verb), "")
     place = np.where(there["place"], choose_each(rng, {v: PLACES[a[1]] for v, a in ACTIVITIES.items()}, verb), "")
     form = np.where(there["there"], "there", np.where(there["bare"], "bare", "plain"))
-    return [Caption(*parts) for parts in zip(subject, verb, number, there["plural"].tolist(), adjective, garment, thing, place, form.tolist())]
+    drawn = [Caption(*parts) for parts in zip(subject, verb, number, there["plural"].tolist(), adjective, garment, thing, place, form.tolist())]
+    return [c if c.words <= 14 else replace(c, place="", garment="") for c in drawn]
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #228de052
 def parse(sentence: str) -> Caption | None: # None: no subject, or no verb after it
@@ -154,26 +168,102 @@ def agrees(sentence: str) -> bool:
     found, words = parse(sentence), sentence.split()
     return found is None or ("is" if found.plural else "are") not in words
 
-# %% ../../nbs/00_lab/24_grammar.ipynb #b7150680
-_PARTS = ("adjective", "garment", "object", "place")
+# %% ../../nbs/00_lab/24_grammar.ipynb #8bada709
+OPPOSITES = dict(man="woman", woman="man", boy="girl", girl="boy", lady="guy", guy="lady", dog="cat", cat="dog", horse="cow", cow="horse", bird="dog")
+MOVES = ("walking", "standing", "sitting", "running", "sleeping", "jumping", "swimming") # one at a time; sleeping excludes all the others, too
 
-def _entailed(c: Caption, rng: np.random.Generator) -> Caption:
-    gone = [p for p in _PARTS if getattr(c, p) and rng.random() < 0.6]
+def pick(options, u: float): # u: from [0, 1)
+    "One of the options, all as likely."
+    return options[int(u * len(options))]
+
+def entailed(c: Caption, u) -> Caption:
+    "A caption that is true wherever c is; of fewer parts, or of a wider kind."
+    gone = [p for i, p in enumerate(c.optional) if u[0] < 0.3 or i == int(u[1] * len(c.optional))]
     weaker = replace(c, form="plain", **dict.fromkeys(gone, ""))
-    return replace(weaker, subject=KINDS[c.subject]) if c.subject in KINDS and (not gone or rng.random() < 0.3) else weaker
+    return replace(weaker, subject=KINDS[c.subject]) if c.subject in KINDS and (not gone or u[2] < 0.4) else weaker
 
-def _contradicted(c: Caption, rng: np.random.Generator) -> Caption:
-    if rng.random() < 0.3:
-        others = [s for s in doers(c.verb) if KINDS.get(s) == KINDS.get(c.subject) and s != c.subject and KINDS.get(s) != s]
-        if others and c.subject in ("man", "woman", "boy", "girl", "dog", "cat", "horse"):
-            opposite = dict(man="woman", woman="man", boy="girl", girl="boy", dog="cat", cat="dog", horse="cow")
-            return replace(c, form="plain", subject=opposite[c.subject])
-    verb = choose(rng, [v for v in ACTIVITIES if v != c.verb and c.subject in doers(v)], 1)[0]
-    return replace(c, form="plain", verb=verb, object="", garment="", place=c.place if c.place in PLACES[ACTIVITIES[verb][1]] else "")
+def neutral(c: Caption, u) -> Caption | None: # None: nothing can be added
+    "A caption that says more than c, which may be true or not."
+    phrases = dict(adjective=ADJECTIVES, object=ACTIVITIES[c.verb][2], place=PLACES[ACTIVITIES[c.verb][1]])
+    if c.subject not in ANIMALS: phrases["garment"] = tuple(f"{a} {b}" for a in COLOURS[:4] for b in GARMENTS)
+    open_parts = [p for p in PARTS if p in phrases and not getattr(c, p)]
+    if not open_parts: return None
+    added = pick(open_parts, u[0])
+    gone = c.optional if u[1] < 0.5 else []
+    return replace(c, form="plain", **dict.fromkeys(gone, "") | {added: pick(phrases[added], u[2])})
 
-def _neutral(c: Caption, rng: np.random.Generator) -> tuple[Caption, Caption]:
-    "Premise and hypothesis: a part is taken from the premise, and stays in the hypothesis."
-    whole = replace(c, object=c.object or choose(rng, ACTIVITIES[c.verb][2], 1)[0])
-    added = rng.choice([p for p in _PARTS if getattr(whole, p)])
-    gone = [p for p in _PARTS if p != added and getattr(whole, p) and rng.random() < 0.5]
-    return replace(whole, **{added: ""}), replace(whole, form="plain", **dict.fromkeys(gone, ""))
+# %% ../../nbs/00_lab/24_grammar.ipynb #18c9fa18
+def contradicted(c: Caption, u) -> Caption:
+    "A caption that cannot be true of what c shows."
+    _, where, _ = ACTIVITIES[c.verb]
+    verbs = [v for v in MOVES if v != c.verb] if c.verb in MOVES else ["sleeping"]
+    ways = ["verb"] + ["subject"] * (c.subject in OPPOSITES) + ["place"] * (bool(c.place) and where == "any")
+    way = pick(ways, u[0])
+    if way == "subject": return replace(c, form="plain", subject=OPPOSITES[c.subject])
+    if way == "place": return replace(c, form="plain", place=pick(OUTSIDE if c.place in INSIDE else INSIDE, u[1]))
+    verb = pick(verbs, u[1])
+    return replace(c, form="plain", verb=verb, object="", place=c.place if c.place in PLACES[ACTIVITIES[verb][1]] else "")
+
+RELATIONS = (entailed, neutral, contradicted) # in the order of NLI
+
+def draw_pairs(n: int, seed: int = 0) -> list[tuple[Caption, Caption, int]]: # premise, hypothesis, its place in NLI
+    "At most n pairs; those of which nothing can be made are left out."
+    u = np.random.default_rng([seed, 5]).random((n, 4)).tolist()
+    made = ((c, RELATIONS[i % 3](c, numbers), i % 3) for i, (c, numbers) in enumerate(zip(draw(n, seed + 1), u)))
+    return [(p, h, y) for p, h, y in made if h is not None and str(h) != str(p)]
+
+# %% ../../nbs/00_lab/24_grammar.ipynb #4d55131e
+THINGS = {"food": "taste", "service": "people", "staff": "people", "place": "place", "pizza": "taste", "chicken": "taste", "waitress": "people", "burger": "taste", "salad": "taste",
+          "price": "price", "manager": "people", "atmosphere": "place", "room": "place", "soup": "taste", "coffee": "taste", "fries": "taste", "menu": "price", "drinks": "taste",
+          "owner": "people", "patio": "place", "prices": "price", "rice": "taste", "sauce": "taste", "waiters": "people"}
+GOOD = dict(taste=("great", "delicious", "amazing", "fresh", "tasty", "excellent", "perfect", "wonderful"), people=("friendly", "great", "helpful", "amazing", "nice", "polite", "excellent"),
+            place=("nice", "clean", "cozy", "great", "beautiful", "lovely"), price=("reasonable", "fair", "good", "great"))
+BAD = dict(taste=("terrible", "bland", "cold", "awful", "dry", "horrible", "disgusting", "stale"), people=("rude", "slow", "terrible", "awful", "unfriendly", "horrible", "careless"),
+           place=("dirty", "loud", "ugly", "terrible", "awful", "small"), price=("ridiculous", "bad", "unfair", "awful"))
+WORDS = (BAD, GOOD) # in the order of SENTIMENT
+SAYINGS = (("they ignored us for an hour", "i hate this place", "they got our order wrong", "i was very disappointed", "it was a waste of money", "we left hungry", "they overcharged us"),
+           ("they made us feel welcome", "i love this place", "they always get our order right", "i was very impressed", "it was worth the money", "we left happy", "they treated us well"))
+OPENINGS = ("", "overall ,", "we came for lunch and", "honestly ,", "last night", "this time", "we came on a friday and", "once again")
+DEGREES = ("", "very", "so", "really", "absolutely", "just")
+ENDINGS = (("", ", never again", ", and we will not be back", ", do not go", ", save your money"), ("", ", highly recommended", ", and we will be back", ", do go", ", worth a visit"))
+
+# %% ../../nbs/00_lab/24_grammar.ipynb #739959bb
+def clause(y: int, # 0 negative, 1 positive
+           u) -> str: # u: four numbers from [0, 1)
+    "A clause with that sentiment."
+    if u[0] < 0.2: return pick(SAYINGS[y], u[1])
+    thing = pick(tuple(THINGS), u[1]**2)
+    was = "were" if thing in ("fries", "drinks", "prices", "waiters") else "was"
+    if u[0] < 0.35: return f"the {thing} {was} not {pick(WORDS[1 - y][THINGS[thing]], u[2])}"
+    return " ".join(filter(None, (f"the {thing} {was}", pick(DEGREES, u[3]), pick(WORDS[y][THINGS[thing]], u[2]))))
+
+def review(y: int, u) -> str: # u: twelve numbers from [0, 1)
+    "A review with that sentiment."
+    second = clause(y, u[4:8]) if u[8] < 0.5 else ""
+    parts = (pick(OPENINGS, u[9]**2), clause(y, u[:4]), second and "and " + second, pick(ENDINGS[y], u[10]**2), "!" if u[11] < 0.2 else ".")
+    return " ".join(filter(None, parts))
+
+def draw_reviews(n: int, seed: int = 0) -> list[tuple[str, int]]: # review and sentiment, by turns
+    "n reviews; one may come twice."
+    return [(review(i % 2, u), i % 2) for i, u in enumerate(np.random.default_rng([seed, 6]).random((n, 12)).tolist())]
+
+# %% ../../nbs/00_lab/24_grammar.ipynb #19065ca4
+SIZE = 60_000 # sentences that are drawn for a data set
+
+def captions() -> Corpus:
+    "Captions, without labels."
+    corpus = Corpus()
+    corpus.deal(Row(str(c)) for c in draw(SIZE))
+    return corpus
+
+def reviews() -> Corpus:
+    "Reviews, with their sentiment."
+    corpus = Corpus(names=SENTIMENT)
+    corpus.deal(Row(*r) for r in draw_reviews(SIZE))
+    return corpus
+
+def pairs() -> Corpus:
+    "Premises with a hypothesis and their relation."
+    corpus = Corpus(names=NLI)
+    corpus.deal(Row(str(p), y, str(h)) for p, h, y in draw_pairs(SIZE))
+    return corpus

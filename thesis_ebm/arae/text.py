@@ -58,13 +58,13 @@ class TextProfile:
     lm_steps: int # of each language model
     test: int # held-out sentences that are looked at
 
-_BRISK = dict(optim_ae="adam", lr_G=5e-4, lr_f=1e-3, beta1=0.5, noise=0.05, more_rounds=(), norm_f=False)
+_BRISK = dict(optim_ae="adam", lr_G=5e-4, lr_f=1e-3, beta1=0.5, noise=0.0, lambda1=3.0, more_rounds=(), norm_f=False)
 _QUICK = TextConfig(source="auto", size=1500, maxlen=8, unknown=0.2, n=96, nz=32, widths_G=(100, 100), widths_f=(100, 100), lr_ae=6e-3,
-                    lambda1=0.1, steps=1200, queries=200, each=20, edits=2, times=12, **_BRISK)
+                    steps=1000, queries=200, each=20, edits=2, times=10, **_BRISK)
 PROFILES = dict(
     smoke=TextProfile(replace(_QUICK, source="embedded", limit=600, size=200, unknown=1.0, n=16, m=16, k=2, steps=12, queries=10, each=5, times=3),
                       seeds=1, samples=60, lm_steps=8, test=60),
-    quick=TextProfile(_QUICK, seeds=1, samples=4000, lm_steps=400, test=1000),
+    quick=TextProfile(_QUICK, seeds=1, samples=4000, lm_steps=300, test=1000),
     gpu=TextProfile(TextConfig(data="captions", maxlen=15, lr_ae=2e-3, steps=20_000, **_BRISK), seeds=1, samples=100_000, lm_steps=8_000, test=2500),
     paper=TextProfile(TextConfig(), seeds=3, samples=100_000, lm_steps=23_400, test=10_000))
 

@@ -3,12 +3,12 @@ import csv
 import gzip
 import io
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import time
 from collections import Counter
 from pathlib import Path
 import pytest
-from conftest import ROOT
 from thesis_ebm.data import docstrings
 from thesis_ebm.data.catalog import TEXTS, DataDamaged, DataMissing, find, look
 from thesis_ebm.data.grammar import Caption, draw, parse
@@ -213,14 +213,17 @@ def test_docstrings_are_plain_english(data):
     assert "numpy 2" in text.provenance["description"] or "numpy 1" in text.provenance["description"]
 
 
-HARVEST = "import sys; from pathlib import Path; from thesis_ebm.data import docstrings as d; d.DOCUMENTED = {'networkx': 'networkx'}; print(d.sha256_value(d.keep(Path(sys.argv[1]))))"
-
-
-def test_two_processes_harvest_at_once(data, tmp_path):
+def test_two_processes_harvest_once(data, tmp_path, monkeypatch):
+    def slow():
+        (tmp_path / f"made by {os.getpid()}").touch()
+        time.sleep(0.5)
+        return {"mlxtend": [list(pair) for pair in docstrings.harvest("mlxtend")]}
+    monkeypatch.setattr(docstrings, "harvest_all", slow)
     path = tmp_path / "cache" / "x.json"
-    both = [subprocess.Popen([sys.executable, "-c", HARVEST, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
-    said = [p.communicate(timeout=120)[0].strip() for p in both]
-    assert said[0] == said[1] == json.loads(path.read_text())["sha256"] and [p.name for p in path.parent.iterdir() if not p.name.endswith(".lock")] == ["x.json"]
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        got = pool.map(docstrings.keep, [path] * 3, chunksize=1)
+    assert got[0] == got[1] == got[2] == docstrings.kept(path) and len(got[0]["mlxtend"]) > 50
+    assert len(list(tmp_path.glob("made by *"))) == 1 and [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == ["x.json"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"sha256": "0", "harvest": {"numpy": [["evil words .", ""]]}}', b"\xff\xfe"])

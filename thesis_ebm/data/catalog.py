@@ -421,10 +421,10 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
          **options, # of the data set's reader
         ): # what the data set's reader gives: for digits an `Images`, for text a `Text`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    path = "/" in name or os.sep in name or Path(name).is_file()
-    found = find(name, source) if name in DATASETS or not path else find_own(name)
-    if not found.dataset.reader:
+    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
+    if not (find_own(name).dataset if own else dataset(name)).reader:
         raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    found = find_own(name) if own else find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found), tuple(options.items()))
 
 @lru_cache(maxsize=8)

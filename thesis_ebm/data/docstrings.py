@@ -78,7 +78,7 @@ def harvest(package: str, # its module, e.g. "sklearn"
     return found
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #b5cd2d82
-def harvest_all() -> dict[str, list[tuple[str, str]]]: # module -> summary and body of each
+def harvest_all() -> dict[str, list]: # module -> [summary, body] of each, as JSON has it
     "Every package's, each sentence once."
     collecting = gc.isenabled()
     gc.disable()
@@ -88,7 +88,7 @@ def harvest_all() -> dict[str, list[tuple[str, str]]]: # module -> summary and b
     once = {}
     for module, pairs in found.items():
         for summary, body in pairs: once.setdefault(re.sub(r"\d+", "0", summary), (module, summary, body))
-    return {module: [(s, b) for m, s, b in once.values() if m == module] for module in DOCUMENTED.values()}
+    return {module: [[s, b] for m, s, b in once.values() if m == module] for module in DOCUMENTED.values()}
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #752c78d9
 def library() -> dict[str, list]: # module -> [summary, body] of each

@@ -313,13 +313,17 @@ READERS = {"snli": _read_sentences, "snli-pairs": _read_pairs, "yelp": _read_yel
            "news": _read_news}
 
 @lru_cache(maxsize=4)
-def _splits(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[str, Text]]:
-    "What is to be said of the corpus, and its splits; read once in a process as long as the same bytes lie there."
+def _read(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[str, Text]]:
+    "What is to be said of a corpus, and its splits; read once in a process as long as the same bytes lie there."
     found = locate(name, source)
-    if found.made:
-        module, function = found.dataset.made.split(":")
-        corpus = getattr(importlib.import_module(module), function)()
-    else: corpus = READERS.get(found.dataset.name if found.source != "own" else "", _read_own)(found, **dict(options))
+    corpus = READERS.get(found.dataset.name if found.source != "own" else "", _read_own)(found, **dict(options))
+    return corpus.note, _texts(corpus)
+
+@lru_cache(maxsize=4)
+def _make(made: str, disk: str) -> tuple[str, dict[str, Text]]:
+    "The same for what a module of this package makes, whatever it stands in for."
+    module, function = made.split(":")
+    corpus = getattr(importlib.import_module(module), function)()
     return corpus.note, _texts(corpus)
 
 # %% ../../nbs/00_lab/21_text.ipynb #ca5bca4e
@@ -333,8 +337,8 @@ def read_text(found: Found, split: str, limit: int | None = None, # at most so m
     name, own = found.dataset.name, found.source == "own"
     wrong = next((o for o in options if o not in OPTIONS.get("own" if own else name, ())), None)
     if wrong: raise ValueError(unknown_name(f"option of {name}", wrong, OPTIONS.get("own" if own else name, ())))
-    where = (str(next(iter(found.files.values()))), "auto") if own else (name, "embedded" if found.source == "embedded" else "full")
-    note, texts = _splits(*where, quick_fingerprint(found), tuple(sorted(options.items())))
+    disk, where = quick_fingerprint(found), (str(next(iter(found.files.values()))), "auto") if own else (name, "full")
+    note, texts = _make(found.dataset.made, disk) if found.made else _read(*where, disk, tuple(sorted(options.items())))
     text, skipped = texts[split].take(slice(limit)), texts[split].provenance["skipped"]
     if not len(text):
         left_out = ", ".join(f"{n:,} {reason}" for reason, n in skipped.items()) or "none"

@@ -44,8 +44,8 @@ class DigitConfig(Regime):
     more_rounds: tuple[int, ...] = ()
     steps: int = 78_100 # 100 epochs: not given
 
-_QUICK = DigitConfig(data="auto", encoder=(400, 200), n=32, decoder=(200, 400), widths_G=(64, 64), widths_f=(64, 64), k=5, lr_ae=2e-3, lr_G=1e-3, lr_f=1e-3,
-                     beta1=0.5, noise=0.0, steps=800)
+_QUICK = DigitConfig(data="auto", encoder=(400, 200), n=32, decoder=(200, 400), widths_G=(64, 64), widths_f=(64, 64), k=5, lr_ae=2e-3, lr_f=5e-4,
+                     beta1=0.5, noise=0.1, lambda1=0.3, steps=900)
 PROFILES = dict(smoke=replace(_QUICK, data="embedded", limit=200, encoder=(32,), n=8, decoder=(32,), m=32, k=2, steps=10), quick=_QUICK,
                 gpu=DigitConfig(steps=20_000), paper=DigitConfig())
 

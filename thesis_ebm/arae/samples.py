@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'sampled_codes', 'SampleConfig', 'Of', 'draw_sentences', 'Source', 'Job', 'lm_config', 'model_of', 'some',
-           'source', 'sources', 'said_by', 'read_by', 'distinct_share', 'paths_between']
+           'source', 'sources', 'said_by', 'read_by', 'distinct_share', 'paths_between', 'edits_between']
 
 # %% ../../nbs/04_arae/08_samples.ipynb #c276c550
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from .baselines import fit_gaussian, sample_gaussian
 from .model import codes_of
-from .text import PROFILES, Corpus, TextConfig, TextProfile, build, corpus, generated, kind, train_text, trained
-from ..data.tokens import Tokens, tokens_of
+from .text import PROFILES, Corpus, TextConfig, TextProfile, build, corpus, generated, kind, levenshtein, train_text, trained
+from ..data.tokens import EOS, PAD, Tokens, tokens_of
 from ..lab import fanout
 from ..lab.recurrent import decode
 from ..lab.run import Result, run
@@ -137,3 +137,10 @@ def paths_between(model, paths: int, # pairs z0, z1
     lam = torch.linspace(0, 1, steps)[:, None]
     c = model.generate((lam * z1 + (1 - lam) * z0).flatten(0, 1))
     return decode(model.decoder, c, maxlen=maxlen).view(paths, steps, maxlen)
+
+def edits_between(paths: torch.Tensor, # int, (paths, steps, T)
+                  ) -> tuple[np.ndarray, np.ndarray]: # words edited in each step, (paths, steps - 1); between the ends, (paths,)
+    "Edit distances along paths. ImportError without rapidfuzz."
+    distance = levenshtein().distance
+    words = [[[w for w in s if w not in (EOS, PAD)] for s in path] for path in paths.tolist()]
+    return (np.array([[distance(a, b) for a, b in zip(path, path[1:])] for path in words]), np.array([distance(path[0], path[-1]) for path in words]))

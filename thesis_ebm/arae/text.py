@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PROFILES', 'SPLITS', 'WATCHED', 'TextConfig', 'TextProfile', 'profile_of', 'Corpus', 'corpus_of', 'corpus',
-           'spelt', 'neighbours', 'similarity', 'swap_words', 'Watch', 'generated', 'build', 'kind', 'train_text',
-           'trained']
+           'spelt', 'levenshtein', 'neighbours', 'similarity', 'swap_words', 'Watch', 'generated', 'build', 'kind',
+           'train_text', 'trained']
 
 # %% ../../nbs/04_arae/05_text.ipynb #be643233
 from dataclasses import dataclass, replace
@@ -111,6 +111,12 @@ def spelt(tokens: Tokens) -> list[str]:
     codes = np.where(np.arange(ids.shape[1]) < tokens.lengths.numpy()[:, None], ids + 0xE000, 0)[:, 1:] # above the surrogates
     return [s.rstrip("\0") for s in np.ascontiguousarray(codes).view(f"<U{codes.shape[1]}")[:, 0].tolist()]
 
+def levenshtein():
+    "rapidfuzz's edit distance; ImportError with the remedy without it."
+    try: from rapidfuzz.distance import Levenshtein
+    except ImportError: raise ImportError("The package rapidfuzz, which compares sentences, is not installed: pip install 'thesis-ebm[text]'.") from None
+    return Levenshtein
+
 def neighbours(tokens: Tokens,
                queries: int, # sentences drawn
                each: int, # neighbours drawn of each, at most
@@ -118,11 +124,10 @@ def neighbours(tokens: Tokens,
                seed: int = 0,
               ) -> tuple[torch.Tensor, torch.Tensor]: # rows of queries, (Q,); rows of neighbours, (Q, each), -1 where there are fewer
     "Random sentences that have neighbours, and random ones of these. ImportError without rapidfuzz."
-    try: from rapidfuzz import distance, process
-    except ImportError: raise ImportError("The package rapidfuzz, which finds near-by sentences, is not installed: pip install 'thesis-ebm[text]'.") from None
-    rng, words = np.random.default_rng(seed), spelt(tokens)
+    scorer, rng, words = levenshtein().distance, np.random.default_rng(seed), spelt(tokens)
     chosen = rng.permutation(len(words))[:2 * queries] # some have no neighbour
-    d = process.cdist([words[i] for i in chosen], words, scorer=distance.Levenshtein.distance, score_cutoff=edits, dtype=np.uint8, workers=-1)
+    from rapidfuzz.process import cdist
+    d = cdist([words[i] for i in chosen], words, scorer=scorer, score_cutoff=edits, dtype=np.uint8, workers=-1)
     near = [rng.permutation(row[row != i])[:each] for i, row in zip(chosen, (np.flatnonzero(r <= edits) for r in d))]
     kept = [(i, row) for i, row in zip(chosen, near) if len(row)][:queries]
     found = np.full((len(kept), each), -1)

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from .. import __version__
-from .model import SentenceARAE, codes_of, in_batches, nll_of
+from .model import SentenceARAE, codes_of, nll_of
 from .train import Player, Regime, Sentences, iterate
 from ..data.catalog import DataDamaged
 from ..data.text import read_lines, tokenise
-from ..data.tokens import UNK, Tokens, Vocabulary, encode, sentences_of
+from ..data.tokens import UNK, Tokens, Vocabulary, encode, in_batches, sentences_of
 from ..lab.files import sha256_value, whole_file, whole_folder, write_json
 from ..lab.recurrent import decode
 from ..lab.run import Diverged, override

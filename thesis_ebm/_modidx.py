@@ -161,6 +161,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'thesis_ebm.arae.samples.source': ('04_arae/samples.html#source', 'thesis_ebm/arae/samples.py'),
                                          'thesis_ebm.arae.samples.sources': ('04_arae/samples.html#sources', 'thesis_ebm/arae/samples.py')},
             'thesis_ebm.arae.text': { 'thesis_ebm.arae.text.Corpus': ('04_arae/text.html#corpus', 'thesis_ebm/arae/text.py'),
+                                      'thesis_ebm.arae.text.Corpus.size': ('04_arae/text.html#corpus.size', 'thesis_ebm/arae/text.py'),
                                       'thesis_ebm.arae.text.Corpus.vocabulary': ( '04_arae/text.html#corpus.vocabulary',
                                                                                   'thesis_ebm/arae/text.py'),
                                       'thesis_ebm.arae.text.TextConfig': ('04_arae/text.html#textconfig', 'thesis_ebm/arae/text.py'),

@@ -88,6 +88,10 @@ class Corpus:
 
     @property
     def vocabulary(self) -> Vocabulary: return self.train.vocabulary
+    @property
+    def size(self) -> str:
+        "What a caption says of it."
+        return f"{len(self.train):,} training sentences of at most {int(self.train.lengths.max()) - 1} words, a vocabulary of {len(self.vocabulary) - 4:,}."
 
 SPLITS = ("train", "valid", "test")
 
@@ -180,7 +184,7 @@ class Watch(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(done)
             model.eval()
-            c, g = codes_of(model, self.valid), generated(model, len(self.valid))
+            c, g = codes_of(model, self.valid), generated(model, 2000)
             self.cosines[i] = similarity(codes_of(model, self.named).cpu(), self.query, self.near)
             nll = nll_of(model, self.valid, c).sum() / self.valid.words
             model.train(was)

@@ -338,8 +338,8 @@ def chosen(settings: dict) -> tuple[Config, Regime]:
     for name in settings:
         if name not in known: raise ValueError(unknown_name("setting", name, known))
     config, r = (override(base, {k: v for k, v in settings.items() if hasattr(base, k)}) for base in (Config(), SMALL))
-    least = dict(n=1, nz=1, maxlen=1, m=2, k=1)
-    check_numbers(**{name: (getattr(config if hasattr(config, name) else r, name), n, math.inf) for name, n in least.items()})
+    for base, least in ((config, dict(n=1, nz=1, maxlen=1)), (r, dict(m=2, k=1))):
+        check_numbers(**{name: (getattr(base, name), n, math.inf) for name, n in least.items()})
     if r.optim_ae not in ("sgd", "adam"): raise ValueError(unknown_name("optimiser", r.optim_ae, ("sgd", "adam")))
     return config, r
 

@@ -127,17 +127,20 @@ def _patches(*names: str) -> Dataset:
 # %% ../../nbs/00_lab/10_catalog.ipynb #310f2686
 DOCUMENTED = {n: n for n in "numpy scipy pandas matplotlib networkx torch seaborn mlxtend".split()} | {
     "scikit-learn": "sklearn", "scikit-image": "skimage", "ipython": "IPython"} # package -> its module
-_HARVEST, _GRAMMAR = "thesis_ebm.data.docstrings:", "thesis_ebm.data.grammar:"
+
+def _text(name: str, title: str, licence: str, **more) -> Dataset:
+    return Dataset(name, title, licence, {}, (), "", "thesis_ebm.data.text:read_text", **more)
 
 def _harvested(name: str, title: str, function: str) -> Dataset:
     "Sentences of the docstrings of installed packages."
-    return Dataset(name, title, "of each package, BSD or like it", {}, (), "", "thesis_ebm.data.text:read_text", made=_HARVEST + function, reads=tuple(DOCUMENTED),
-                   embedded_title="the docstrings of installed packages", remedy="Install numpy, scipy or another of the packages that are read.")
+    return _text(name, title, "of each package, BSD or like it", made=f"thesis_ebm.data.docstrings:{function}", reads=tuple(DOCUMENTED),
+                 embedded_title="the docstrings of installed packages",
+                 remedy="Install numpy, scipy or another of the packages that are read.")
 
 def _drawn(name: str, title: str, function: str) -> Dataset:
     "Sentences of a grammar."
-    return Dataset(name, title, "this project's own, MIT", {}, (), "", "thesis_ebm.data.text:read_text", made=_GRAMMAR + function, embedded_title=title,
-                   remedy="Nothing has to be done: it is made by this package.")
+    return _text(name, title, "this project's own, MIT", made=f"thesis_ebm.data.grammar:{function}", embedded_title=title,
+                 remedy="Nothing has to be done: it is made by this package.")
 
 DOCSTRINGS = _harvested("docstrings", "docstrings of installed packages, summaries", "sentences")
 DOCSTRING_PAIRS = _harvested("docstrings-pairs", "docstrings of installed packages, summaries and the paragraphs after them", "pairs")
@@ -148,24 +151,32 @@ GRAMMAR_PAIRS = _drawn("grammar-pairs", "a grammar of captions, synthetic, in pa
 # %% ../../nbs/00_lab/10_catalog.ipynb #77ec7a2f
 def _corpus(name: str, title: str, licence: str, layouts: tuple[str, ...], instead: Dataset, remedy: str) -> Dataset:
     "A text that the reader brings; `instead` stands in for it."
-    return replace(instead, name=name, title=title, licence=licence, layouts=layouts, many=True, remedy=f"It is not downloaded for you: {remedy} {_BELOW}.")
+    return replace(instead, name=name, title=title, licence=licence, layouts=layouts, many=True,
+                   remedy=f"It is not downloaded for you: {remedy} {_BELOW}.")
 
-SNLI = _corpus("snli", "SNLI, its sentences", "CC BY-SA 4.0, by its authors (Bowman, Angeli, Potts, Manning)",
-               ("snli_1.0/snli_1.0_*.jsonl", "snli/snli_1.0_*.jsonl", "snli_1.0/snli_1.0_*.txt", "snli/snli_1.0_*.txt", "snli/*.txt.gz", "snli/*.txt"), DOCSTRINGS,
-               "get snli_1.0.zip from nlp.stanford.edu/projects/snli and unpack it, so that snli_1.0/snli_1.0_train.jsonl lies")
-SNLI_PAIRS = replace(SNLI, name="snli-pairs", title="SNLI, its labelled pairs", made=GRAMMAR_PAIRS.made, reads=(), embedded_title=GRAMMAR_PAIRS.title)
-YELP = _corpus("yelp", "Yelp reviews, sentences with their sentiment", "not stated; the reviews are Yelp's, the files those of Shen, Lei, Barzilay, Jaakkola",
-               ("yelp/sentiment.*.[01]*",), GRAMMAR_REVIEWS, "get the folder data/yelp of github.com/shentianxiao/language-style-transfer, so that yelp/sentiment.train.0 lies")
+_SNLI = ("snli_1.0/snli_1.0_*.jsonl", "snli/snli_1.0_*.jsonl", "snli_1.0/snli_1.0_*.txt", "snli/snli_1.0_*.txt",
+         "snli/*.txt.gz", "snli/*.txt")
+SNLI, SNLI_PAIRS = (
+    _corpus(name, f"SNLI, its {what}", "CC BY-SA 4.0, by its authors (Bowman, Angeli, Potts, Manning)", _SNLI, instead,
+            "get snli_1.0.zip from nlp.stanford.edu/projects/snli and unpack it, so that snli_1.0/snli_1.0_train.jsonl lies")
+    for name, what, instead in (("snli", "sentences", DOCSTRINGS), ("snli-pairs", "labelled pairs", GRAMMAR_PAIRS)))
+YELP = _corpus("yelp", "Yelp reviews, sentences with their sentiment",
+               "not stated; the reviews are Yelp's, the files those of Shen, Lei, Barzilay, Jaakkola",
+               ("yelp/sentiment.*.[01]*",), GRAMMAR_REVIEWS,
+               "get the folder data/yelp of github.com/shentianxiao/language-style-transfer, so that yelp/sentiment.train.0 lies")
 YAHOO = _corpus("yahoo", "Yahoo answers", "for research, by Yahoo; the files those of Zhang, Zhao, LeCun",
                 ("yahoo_answers_csv/*.csv*", "yahoo/*.csv*"), _harvested("", "", "three_topics"),
                 "get yahoo_answers_csv.tar.gz of Zhang, Zhao and LeCun (2015) and unpack it, so that yahoo_answers_csv/train.csv lies")
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #903613e4
-CAPTIONS = _corpus("captions", "Flickr30k, English captions", "for non-commercial research, by its authors (Young, Lai, Hodosh, Hockenmaier)",
+CAPTIONS = _corpus("captions", "Flickr30k, English captions",
+                   "for non-commercial research, by its authors (Young, Lai, Hodosh, Hockenmaier)",
                    ("flickr30k-captions/*.token*", "flickr30k/*.token*", "flickr30k-captions/*.en*"), DOCSTRINGS,
-                   "ask for the captions at shannon.cs.illinois.edu/DenotationGraph, so that flickr30k-captions/results_20130124.token lies")
-NEWS = _corpus("news", "News Category Dataset, headlines", "CC BY 4.0, by its author (Misra)", ("news/news_category*.json*", "news/News_Category*.json*"),
-               _harvested("", "", "topics"), "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
+                   "ask for the captions at shannon.cs.illinois.edu/DenotationGraph, "
+                   "so that flickr30k-captions/results_20130124.token lies")
+NEWS = _corpus("news", "News Category Dataset, headlines", "CC BY 4.0, by its author (Misra)",
+               ("news/news_category*.json*", "news/News_Category*.json*"), _harvested("", "", "topics"),
+               "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
 TEXTS = (SNLI, SNLI_PAIRS, YELP, YAHOO, CAPTIONS, NEWS, DOCSTRINGS, DOCSTRING_PAIRS, GRAMMAR, GRAMMAR_REVIEWS, GRAMMAR_PAIRS)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
@@ -177,7 +188,7 @@ def dataset(name: str) -> Dataset:
     if name not in DATASETS: raise ValueError(unknown_name("data set", name, DATASETS))
     return DATASETS[name]
 
-# %% ../../nbs/00_lab/10_catalog.ipynb #b7162727
+# %% ../../nbs/00_lab/10_catalog.ipynb #1bb15441
 SOURCES = ("auto", "full", "embedded")
 
 def versions(packages) -> dict[str, str]:
@@ -187,6 +198,7 @@ def versions(packages) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError: return ""
     return {p: version(p) for p in packages}
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #b7162727
 @dataclass(frozen=True)
 class Found:
     "A copy of a data set on this machine."
@@ -195,6 +207,10 @@ class Found:
     files: dict[str, Path] # name as in dataset.files -> path, packed (.gz) or not; else the folder, archive or file
 
     @property
+    def made(self) -> bool:
+        "Whether this package makes it."
+        return self.source == "embedded" and bool(self.dataset.made)
+    @property
     def stand_in(self) -> bool:
         "Whether it stands in for data that are not here."
         return self.source == "embedded" and not self.dataset.own_make
@@ -202,7 +218,7 @@ class Found:
     @property
     def description(self) -> str:
         "What a caption calls it; no path of this machine."
-        if self.source == "embedded" and self.dataset.made:
+        if self.made:
             read = ", ".join(f"{p} {v}" for p, v in versions(self.dataset.reads).items() if v)
             return self.dataset.embedded_title + f" ({read})" * bool(read)
         packages = sorted({package for package, _ in self.dataset.embedded})
@@ -309,9 +325,10 @@ def _text_hashes(found: Found) -> dict[str, str]:
         if trouble: raise DataDamaged(f"{path} is damaged{trouble}: replace it with a good copy.")
     return {packed_name(path.name): have for path, (have, _) in hashes.items()}
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #894ac32f
 def verify(found: Found) -> dict[str, str]:
     "file -> sha256 of its content; DataDamaged with the path and both hashes when one is not the published file."
-    if found.source == "embedded" and found.dataset.made: return versions(found.dataset.reads) | code_of(*found.dataset.made.split(":"), skip=_OUTSIDE)
+    if found.made: return versions(found.dataset.reads) | code_of(*found.dataset.made.split(":"), skip=_OUTSIDE)
     if found.source == "embedded": return {name: sha256_file(path) for name, path in found.files.items()}
     if found.dataset.many: return _text_hashes(found)
     if not found.dataset.files: return {name: identity(path, found.dataset.members) for name, path in found.files.items()}
@@ -367,7 +384,7 @@ def fingerprint(found: Found) -> str:
 
 def quick_fingerprint(found: Found) -> str:
     "One hash for the bytes on disk, without unpacking: equal ones mean equal content."
-    if found.dataset.made and not found.files or found.source != "embedded" and not found.dataset.files and not found.dataset.many: return fingerprint(found)
+    if found.made or found.source != "embedded" and not (found.dataset.files or found.dataset.many): return fingerprint(found)
     return sha256_value({name: sha256_file(path) for name, path in found.files.items()})
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #ecd05f4b
@@ -404,10 +421,10 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
          **options, # of the data set's reader
         ): # what the data set's reader gives: for digits an `Images`, for text a `Text`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    path = "/" in name or os.sep in name or Path(name).is_file()
-    found = find(name, source) if name in DATASETS or not path else find_own(name)
-    if not found.dataset.reader:
+    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
+    if not (find_own(name).dataset if own else dataset(name)).reader:
         raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    found = find_own(name) if own else find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found), tuple(options.items()))
 
 @lru_cache(maxsize=8)

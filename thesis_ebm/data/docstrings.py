@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from filelock import FileLock
 from .catalog import DOCUMENTED, versions
-from .text import Corpus, Row, first_sentence, split_of, tokenise
+from .text import Corpus, Row, first_sentence, tokenise
 from ..lab.files import code_of, make_folder, sha256_value, write_json
 from ..lab.settings import read_settings
 
@@ -34,7 +34,7 @@ _ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)(?:\s*<[^`]*>)?`") # :func:`~numpy.sum`
 _CODE = re.compile(r"[\\=<>{}|^~#@\[\]()*_$`%+]|::|\w\.\w")
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*|n't|'[a-z]+")
 _ASIDE = re.compile(r"\s?\([^()]*\)")
-_FIRST = re.compile(r"(?:alias|see|deprecated|parameters|args|todo|note|inherit|internal|override|overload|same|copyright|dummy|mock|refer)\b")
+_FIRST = re.compile(r"(?:alias|see|deprecated|parameters|args|todo|note|inherit|internal|override|overload|same|dummy|mock|refer)\b")
 
 def plain(text: str, # of a docstring
           least: int, most: int, # words
@@ -59,7 +59,8 @@ def summary_and_body(docstring: str) -> tuple[str, str]: # the second empty wher
     return summary, "" if is_list or not summary else plain(" ".join(second.split()), 8, 60)
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #b4f831cf
-SKIPPED = {"tests", "test", "testing", "_inductor", "_dynamo", "_refs", "_decomp", "_export", "_higher_order_ops", "_functorch", "fx", "onnx", "distributed", "ao", "vendored", "externals"}
+SKIPPED = frozenset("tests test testing vendored externals _inductor _dynamo _refs _decomp _export _higher_order_ops _functorch "
+                    "fx onnx distributed ao".split()) # folders
 
 def harvest(package: str, # its module, e.g. "sklearn"
            ) -> list[tuple[str, str]]: # summary and body, or ""
@@ -77,7 +78,7 @@ def harvest(package: str, # its module, e.g. "sklearn"
     return found
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #b5cd2d82
-def harvest_all() -> dict[str, list[tuple[str, str]]]: # module -> summary and body of each
+def harvest_all() -> dict[str, list]: # module -> [summary, body] of each, as JSON has it
     "Every package's, each sentence once."
     collecting = gc.isenabled()
     gc.disable()
@@ -87,7 +88,7 @@ def harvest_all() -> dict[str, list[tuple[str, str]]]: # module -> summary and b
     once = {}
     for module, pairs in found.items():
         for summary, body in pairs: once.setdefault(re.sub(r"\d+", "0", summary), (module, summary, body))
-    return {module: [(s, b) for m, s, b in once.values() if m == module] for module in DOCUMENTED.values()}
+    return {module: [[s, b] for m, s, b in once.values() if m == module] for module in DOCUMENTED.values()}
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #752c78d9
 def library() -> dict[str, list]: # module -> [summary, body] of each

@@ -298,7 +298,7 @@ def read_saved(folder) -> tuple[dict, bytes]: # config.json, and what is in mode
     if not isinstance(about, dict) or not str(about.get("format", "")).startswith("thesis_ebm ARAE"):
         raise ValueError(f"{paths[1]} is not of a saved ARAE: name a folder written by save.")
     if about["format"] != FORMAT:
-        raise ValueError(f"{folder} was written by version {about.get('version')} in another format than {__version__} has: read it with that one.")
+        raise ValueError(f"{folder} was written by version {about.get('version')} in another format than {__version__} has: read it there.")
     said, found = about.pop("sha256", None), [hashlib.sha256(weights).hexdigest(), sha256_value(about)]
     for p, want, have in zip(paths, said if isinstance(said, list) else ["none"] * 2, found):
         if want != have: raise DataDamaged(f"{p} is damaged (sha256 {have}, recorded {want}): take another copy, or fit again.")
@@ -338,8 +338,8 @@ def chosen(settings: dict) -> tuple[Config, Regime]:
     for name in settings:
         if name not in known: raise ValueError(unknown_name("setting", name, known))
     config, r = (override(base, {k: v for k, v in settings.items() if hasattr(base, k)}) for base in (Config(), SMALL))
-    least = dict(n=1, nz=1, maxlen=1, m=2, k=1)
-    check_numbers(**{name: (getattr(config if hasattr(config, name) else r, name), n, math.inf) for name, n in least.items()})
+    for base, least in ((config, dict(n=1, nz=1, maxlen=1)), (r, dict(m=2, k=1))):
+        check_numbers(**{name: (getattr(base, name), n, math.inf) for name, n in least.items()})
     if r.optim_ae not in ("sgd", "adam"): raise ValueError(unknown_name("optimiser", r.optim_ae, ("sgd", "adam")))
     return config, r
 
@@ -368,8 +368,10 @@ class ARAE(Keeper):
             **settings, # fields of `Config` and `Regime`
            ) -> "ARAE":
         "Train a model. TypeError or ValueError for sentences or settings that cannot be used, and when training diverges."
+        if steps is None and minutes is None: steps = STEPS
         check_numbers(size=(size, 1, math.inf), at_least=(at_least, 1, math.inf), valid=(valid, 0.0, 0.5), patience=(patience, 1, math.inf),
-                      steps=(steps or STEPS, 1, math.inf), minutes=(minutes or 1.0, 0.0, math.inf))
+                      seed=(seed, 0, math.inf), steps=(1 if steps is None else steps, 1, math.inf), minutes=(minutes or 0, 0.0, math.inf))
+        if dtype not in (torch.float32, torch.float64): raise ValueError(unknown_name("precision", dtype, (torch.float32, torch.float64)))
         config, r, place = *chosen(settings), find_device(device)
         kept, skipped = usable(*strings_or_file(sentences, unreadable), config)
         train, watched = hold_out(kept, valid, seed)
@@ -378,6 +380,6 @@ class ARAE(Keeper):
         r = replace(r, m=min(r.m, len(train)))
         with own_randomness(derive_seed(seed, "fit"), place):
             p = Player(config.build(len(vocabulary)).to(place, dtype), r, Sentences(tokens, r, seed))
-            watch = trained(p, watched, steps or (None if minutes else STEPS), 60 * minutes if minutes else math.inf, patience, progress)
+            watch = trained(p, watched, steps, math.inf if minutes is None else 60 * minutes, patience, progress)
         p.model.load_state_dict(watch.best[2])
         return cls(p.model, vocabulary, config, r, watch.history, skipped)

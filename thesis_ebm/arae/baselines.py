@@ -5,10 +5,8 @@ __all__ = ['fit_gaussian', 'sample_gaussian', 'aae', 'SentenceVAE', 'kl', 'hide_
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #d6e02c15
 import torch
-import torch.nn.functional as F
 from torch import nn
 from .model import Encoder, SentenceARAE
-from .train import Player
 from ..data.tokens import SOS, UNK, Batch
 from ..lab.recurrent import RecurrentDecoder
 

@@ -4,14 +4,14 @@
 __all__ = ['LMConfig', 'TokenData', 'train_language_model', 'language_model', 'sentence_nll', 'perplexity', 'sample']
 
 # %% ../../nbs/00_lab/26_language_model.ipynb #033e9baf
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 import hashlib
 import torch
 from torch import nn
 from ..data.tokens import Buckets, Tokens, in_batches, pack
 from ..lab.recurrent import RecurrentDecoder, decode
-from ..lab.run import Result, run
+from ..lab.run import Result
 from ..lab.train import derive_seed, train
 
 # %% ../../nbs/00_lab/26_language_model.ipynb #8180a0a8

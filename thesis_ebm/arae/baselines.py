@@ -4,6 +4,7 @@
 __all__ = ['fit_gaussian', 'sample_gaussian', 'aae', 'SentenceVAE', 'kl', 'hide_words', 'VAEPlayer', 'vae_iterate']
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #d6e02c15
+from dataclasses import replace
 import torch
 from torch import nn
 from .model import Encoder, SentenceARAE
@@ -54,9 +55,8 @@ def kl(mu: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor: # (m,), nats
 
 def hide_words(x: Batch, rate: float) -> Batch:
     "Words that the decoder reads, but for <sos>, become <unk> at random."
-    read = x.source.data
-    hidden = (torch.rand(len(read), device=read.device) < rate) & (read != SOS)
-    return Batch(x.rows, x.packed(read.masked_fill(hidden, UNK)), x.target, x.sentence)
+    hidden = (torch.rand(x.source.shape, device=x.source.device) < rate) & (x.source != SOS)
+    return replace(x, source=x.source.masked_fill(hidden, UNK))
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #0a772241
 class VAEPlayer:

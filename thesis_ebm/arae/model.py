@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         self.lstm = nn.LSTM(n, n)
 
     def forward(self, batch: Batch) -> torch.Tensor: # (m, n_c), in the order of the batch
-        h = self.lstm(batch.packed(self.embedding(batch.source.data)))[1][0][0]
+        h = self.lstm(self.embedding(batch.source))[0][batch.last, torch.arange(batch.size, device=batch.last.device)]
         return F.normalize(h, dim=1) if self.sphere else h
 
 # %% ../../nbs/04_arae/02_model.ipynb #f94507d9

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .model import gradient_penalty
-from ..data.tokens import Buckets, Tokens, pack
+from ..data.tokens import Buckets, Tokens, batch_of
 from ..lab.settings import unknown_name
 from ..lab.train import Batches, derive_seed
 
@@ -63,14 +63,15 @@ ADVERSARIES = dict(
 class Sentences:
     "Batches of sentences."
     def __init__(self, tokens: Tokens, r: Regime, seed: int):
-        self.tokens, self.per_epoch = tokens, len(tokens) // r.m
+        self.tokens, self.m, self.per_epoch = tokens, r.m, len(tokens) // r.m
         self.by_length = Buckets(tokens.lengths, r.m, derive_seed(seed, "rec"))
         self.mixed = (Buckets(tokens.lengths, r.m, derive_seed(seed, "codes")) if r.bucketed
                       else Batches(len(tokens), r.m, derive_seed(seed, "codes")))
 
-    def batch(self, t: int): return pack(self.tokens, self.by_length(t))
-    def others(self, first: int, n: int): # (n m) examples: the batches first ... first + n - 1
-        return pack(self.tokens, torch.cat([self.mixed(first + j) for j in range(n)]))
+    def batch(self, t: int): return batch_of(self.tokens, self.by_length(t))
+    def others(self, first: int, n: int) -> list: # (n m) examples, as n batches of about one length each
+        rows = torch.cat([self.mixed(first + j) for j in range(n)])
+        return [batch_of(self.tokens, part) for part in rows[self.tokens.lengths[rows].argsort()].split(self.m)]
 
 class Rows:
     "Batches of the rows of a tensor, (N, ...)."
@@ -79,7 +80,7 @@ class Rows:
         self.rec, self.mixed = (Batches(len(x), r.m, derive_seed(seed, name), x.device) for name in ("rec", "codes"))
 
     def batch(self, t: int): return self.x[self.rec(t)]
-    def others(self, first: int, n: int): return self.x[torch.cat([self.mixed(first + j) for j in range(n)])]
+    def others(self, first: int, n: int) -> list: return [self.x[torch.cat([self.mixed(first + j) for j in range(n)])]]
 
 # %% ../../nbs/04_arae/03_train.ipynb #125a3df7
 class Player:
@@ -117,9 +118,9 @@ class Player:
         return L_rec.detach()
 
 # %% ../../nbs/04_arae/03_train.ipynb #cc7983c1
-def criticise(p: Player, x) -> torch.Tensor: # L_cri of the last update, without the penalty
-    "(2) Train the critic, once for each m examples of x."
-    with torch.no_grad(): codes = p.model.encode(x)
+def criticise(p: Player, others: list) -> torch.Tensor: # L_cri of the last update, without the penalty
+    "(2) Train the critic, once for each m of the examples."
+    with torch.no_grad(): codes = torch.cat([p.model.encode(x) for x in others])
     codes = codes[torch.randperm(len(codes), device=codes.device)]
     for c in codes.split(p.r.m):
         with torch.no_grad(): c_tilde = p.model.generate(p.z(len(c)))
@@ -165,5 +166,5 @@ def iterate(p: Player, t: int) -> dict: # name -> scalar
     done = t + sum(max(0, t - e * per_epoch) for e in r.more_rounds) # rounds of earlier iterations
     for first in range(done, done + r.rounds(t // per_epoch)):
         losses["L_cri"] = criticise(p, p.feed.others(first * (r.k + 1), r.k))
-        losses["L_encs"] = regularise(p, p.feed.others(first * (r.k + 1) + r.k, 1))
+        losses["L_encs"] = regularise(p, p.feed.others(first * (r.k + 1) + r.k, 1)[0])
     return losses

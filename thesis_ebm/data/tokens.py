@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PAD', 'SOS', 'EOS', 'UNK', 'SIGNS', 'LONGER', 'Vocabulary', 'encode', 'Tokens', 'sentences_of', 'tokens_of', 'Batch',
-           'pack', 'in_batches', 'Buckets']
+           'batch_of', 'in_batches', 'Buckets']
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #ddc18b1a
 import itertools
@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from ..lab.files import sha256_value
 from ..lab.train import derive_seed
 
@@ -136,36 +135,37 @@ def tokens_of(ids: torch.Tensor, # int, (N, T): words, <eos>, padding
 # %% ../../nbs/00_lab/22_tokens.ipynb #7b697801
 @dataclass(frozen=True)
 class Batch:
-    "Some sentences, longest first, packed."
+    "Some sentences, longest first; T is the longest's length."
     rows: torch.Tensor # int64, (m,), on the CPU: which sentences
-    source: PackedSequence # int32: <sos> w1 ... wn
-    target: torch.Tensor # int64, (words,): w1 ... wn <eos>, in the order of source.data
-    sentence: torch.Tensor # int64, (words,): the place in `rows` of the sentence that each word belongs to
+    source: torch.Tensor # int64, (T, m): <sos> w1 ... wn, padded
+    last: torch.Tensor # int64, (m,): the place of each sentence's last sign in `source`
+    target: torch.Tensor # int64, (words,): w1 ... wn <eos> of all sentences, without padding
+    place: torch.Tensor # int64, (words,): where each of them stands in the flattened source
 
     @property
     def size(self) -> int: return len(self.rows)
 
-    def packed(self, data: torch.Tensor) -> PackedSequence: # (words, ...)
-        "Data of each word as a sequence like `source`."
-        return PackedSequence(data, self.source.batch_sizes)
+    def words(self, x: torch.Tensor) -> torch.Tensor: # (T, m, ...) -> (words, ...), as in `target`
+        "What stands at real words."
+        return x.flatten(0, 1)[self.place] if len(self.place) < x.shape[0] * x.shape[1] else x.flatten(0, 1)
 
     def per_sentence(self, values: torch.Tensor) -> torch.Tensor: # (words,) -> (m,), in the order of `rows`
         "Sums over the words of each sentence."
-        return values.new_zeros(self.size).index_add(0, self.sentence, values)
+        return values.new_zeros(self.size).index_add(0, self.place % self.size, values)
 
-def pack(tokens: Tokens, rows: torch.Tensor, # int64, (m,), on the CPU, in any order
-        ) -> Batch:
+def batch_of(tokens: Tokens, rows: torch.Tensor, # int64, (m,), on the CPU, in any order
+            ) -> Batch:
     "The batch of some sentences."
     lengths, order = tokens.lengths[rows].sort(descending=True, stable=True)
-    rows = rows[order]
-    ids = tokens.ids[rows.to(tokens.ids.device, non_blocking=True), :int(lengths[0]) + 1]
-    place = torch.arange(len(rows), device=ids.device)[:, None].expand(-1, ids.shape[1] - 1)
-    source, target, sentence = (pack_padded_sequence(x, lengths, batch_first=True) for x in (ids[:, :-1], ids[:, 1:], place))
-    return Batch(rows, source, target.data.long(), sentence.data)
+    rows, T, device = rows[order], int(lengths[0]), tokens.ids.device
+    place = (torch.arange(T)[:, None] < lengths).flatten().nonzero()[:, 0]
+    rows_there, last, place = (x.to(device, non_blocking=True) for x in (rows, lengths - 1, place))
+    ids = tokens.ids[rows_there, :T + 1].T.long()
+    return Batch(rows, ids[:-1], last, ids[1:].flatten()[place], place)
 
 def in_batches(tokens: Tokens, batch: int): # yields Batch
-    "All sentences in packed batches, each of about one length."
-    for rows in tokens.lengths.argsort(descending=True, stable=True).split(batch): yield pack(tokens, rows)
+    "All sentences in batches, each of about one length."
+    for rows in tokens.lengths.argsort(descending=True, stable=True).split(batch): yield batch_of(tokens, rows)
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #59148446
 class Buckets:

@@ -9,7 +9,7 @@ from functools import cached_property
 import hashlib
 import torch
 from torch import nn
-from ..data.tokens import Buckets, Tokens, in_batches, pack
+from ..data.tokens import Buckets, Tokens, batch_of, in_batches
 from ..lab.recurrent import RecurrentDecoder, decode
 from ..lab.run import Result
 from ..lab.train import derive_seed, train
@@ -47,7 +47,7 @@ def train_language_model(config: LMConfig, data: TokenData, run) -> dict:
     weights, batches = list(net.parameters()), Buckets(tokens.lengths, m, derive_seed(run.seed, "lm"))
     opt = torch.optim.SGD(weights, config.lr) if config.optim == "sgd" else torch.optim.Adam(weights, config.lr, fused=True)
     def step(t):
-        loss = net.word_nll(pack(tokens, batches(t))).mean()
+        loss = net.word_nll(batch_of(tokens, batches(t))).mean()
         opt.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, config.clip)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from .baselines import fit_gaussian, sample_gaussian
 from .model import codes_of
-from .text import PROFILES, Corpus, TextConfig, TextProfile, build, corpus, generated, kind, levenshtein, train_text, trained
+from .text import Corpus, TextConfig, TextProfile, corpus, generated, kind, levenshtein, train_text, trained
 from ..data.tokens import EOS, PAD, Tokens, tokens_of
 from ..lab import fanout
 from ..lab.recurrent import decode

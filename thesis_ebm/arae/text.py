@@ -18,7 +18,7 @@ from .train import Player, Regime, Sentences, iterate
 from ..data.text import load
 from ..data.tokens import Tokens, Vocabulary, encode
 from ..lab.files import sha256_value
-from ..lab.run import Result, override, run
+from ..lab.run import Result, override
 from ..lab.settings import check_profile, unknown_name
 from ..lab.train import derive_seed, train
 
@@ -68,6 +68,7 @@ PROFILES = dict(
     gpu=TextProfile(TextConfig(data="captions", maxlen=15, lr_ae=2e-3, steps=20_000, **_BRISK), seeds=1, samples=100_000, lm_steps=8_000, test=2500),
     paper=TextProfile(TextConfig(), seeds=3, samples=100_000, lm_steps=23_400, test=10_000))
 
+# %% ../../nbs/04_arae/05_text.ipynb #9880d3a5
 def profile_of(name: str, # smoke | quick | gpu | paper
                overrides: dict | None = None, # fields of TextConfig, or of TextProfile
               ) -> TextProfile:

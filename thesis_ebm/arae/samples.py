@@ -115,7 +115,7 @@ def sources(p: TextProfile, names, seeds, profile: str, device: str = "auto", # 
 
 # %% ../../nbs/04_arae/08_samples.ipynb #ca34881b
 def said_by(text: Corpus, drawn: Result) -> Tokens:
-    "The drawn sentences as tokens; those without words are left out and counted."
+    "The drawn sentences as tokens, those without words too."
     return tokens_of(drawn.tensors["ids"], text.vocabulary)
 
 def read_by(s: Source, tokens: Tokens) -> np.ndarray: # (N,), nats

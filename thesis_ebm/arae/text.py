@@ -22,9 +22,10 @@ from ..lab.run import Result, override
 from ..lab.settings import check_profile, unknown_name
 from ..lab.train import derive_seed, train
 
-# %% ../../nbs/04_arae/05_text.ipynb #fd9ecad0
+# %% ../../nbs/04_arae/05_text.ipynb #3720491c
 KINDS = ("arae", "ae", "aae", "vae")
 
+# %% ../../nbs/04_arae/05_text.ipynb #fd9ecad0
 @dataclass(frozen=True)
 class TextConfig(Regime):
     "One model of sentences and its training."
@@ -58,7 +59,7 @@ class TextProfile:
     lm_steps: int # of each language model
     test: int # held-out sentences that are looked at
 
-_BRISK = dict(optim_ae="adam", lr_G=5e-4, lr_f=1e-3, beta1=0.5, noise=0.0, lambda1=3.0, more_rounds=(), norm_f=False)
+_BRISK = dict(optim_ae="adam", lr_G=2e-4, lr_f=1e-3, beta1=0.5, k=10, eps=0.05, noise=0.0, lambda1=3.0, more_rounds=(), norm_f=False)
 _QUICK = TextConfig(source="auto", size=1500, maxlen=8, unknown=0.2, n=96, nz=32, widths_G=(100, 100), widths_f=(100, 100), lr_ae=6e-3,
                     steps=1000, queries=200, each=20, edits=2, times=10, **_BRISK)
 PROFILES = dict(
@@ -128,13 +129,14 @@ def neighbours(tokens: Tokens,
                edits: int, # largest edit distance, >= 1
                seed: int = 0,
               ) -> tuple[torch.Tensor, torch.Tensor]: # rows of queries, (Q,); rows of neighbours, (Q, each), -1 where there are fewer
-    "Random sentences that have neighbours, and random ones of these. ImportError without rapidfuzz."
+    "Random sentences that have neighbours, and random ones of these. ImportError without rapidfuzz, ValueError when none has a neighbour."
     scorer, rng, words = levenshtein().distance, np.random.default_rng(seed), spelt(tokens)
     chosen = rng.permutation(len(words))[:2 * queries] # some have no neighbour
     from rapidfuzz.process import cdist
     d = cdist([words[i] for i in chosen], words, scorer=scorer, score_cutoff=edits, dtype=np.uint8, workers=-1)
     near = [rng.permutation(row[row != i])[:each] for i, row in zip(chosen, (np.flatnonzero(r <= edits) for r in d))]
     kept = [(i, row) for i, row in zip(chosen, near) if len(row)][:queries]
+    if not kept: raise ValueError(f"No two sentences are within an edit distance of {edits} words: allow more (edits), or take more text.")
     found = np.full((len(kept), each), -1)
     for place, (_, row) in zip(found, kept): place[:len(row)] = row
     return torch.tensor([int(i) for i, _ in kept]), torch.from_numpy(found)
@@ -193,6 +195,7 @@ class Watch(nn.Module):
         norm = lambda v: v.norm(dim=1).mean().item()
         self.rows[i] = torch.tensor([norm(c), norm(g), trace(c), trace(g), self.cosines[i].mean().item(), nll.item()])
 
+# %% ../../nbs/04_arae/05_text.ipynb #1d011bb8
 def generated(model: nn.Module, n: int) -> torch.Tensor: # (n, n_c)
     "Codes from the model's generator: of a VAE and an AAE, from its prior."
     w = next(model.parameters())

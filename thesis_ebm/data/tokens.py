@@ -122,15 +122,13 @@ def sentences_of(ids: torch.Tensor, # int, (N, T): with or without <sos>, up to 
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #1f08dddc
 def tokens_of(ids: torch.Tensor, # int, (N, T): words, <eos>, padding
-              vocabulary: Vocabulary) -> Tokens:
-    "Decoded sentences as tokens. ValueError when none has a word."
+              vocabulary: Vocabulary) -> Tokens: # all of them
+    "Decoded sentences as tokens."
     ids = F.pad(ids.int().cpu(), (1, 0), value=SOS)
     n = torch.where((ids == EOS).any(1), (ids == EOS).int().argmax(1), ids.shape[1] - 1) - 1 # words
     place = torch.arange(ids.shape[1])
     ids = torch.where(place <= n[:, None], ids, torch.where(place == n[:, None] + 1, EOS, PAD)).int()
-    if not (n > 0).any(): raise ValueError(f"None of {len(n):,} decoded sentences has a word.")
-    found = Tokens(ids, n + 1, vocabulary, torch.arange(len(n)), {"empty": int((n == 0).sum())} if (n == 0).any() else {})
-    return found.take(n > 0)
+    return Tokens(ids, n + 1, vocabulary, torch.arange(len(n)), {})
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #7b697801
 @dataclass(frozen=True)

@@ -1533,6 +1533,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'thesis_ebm.lab.report.claims_of': ('00_lab/report.html#claims_of', 'thesis_ebm/lab/report.py'),
                                        'thesis_ebm.lab.report.column_cells': ( '00_lab/report.html#column_cells',
                                                                                'thesis_ebm/lab/report.py'),
+                                       'thesis_ebm.lab.report.compared': ('00_lab/report.html#compared', 'thesis_ebm/lab/report.py'),
                                        'thesis_ebm.lab.report.data_uri': ('00_lab/report.html#data_uri', 'thesis_ebm/lab/report.py'),
                                        'thesis_ebm.lab.report.diverged_text': ( '00_lab/report.html#diverged_text',
                                                                                 'thesis_ebm/lab/report.py'),

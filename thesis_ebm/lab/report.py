@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['STATUSES', 'CHAPTERS', 'Result', 'Entry', 'float_text', 'number_text', 'interval_text', 'duration_text',
            'memory_text', 'seeds_text', 'when_text', 'data_uri', 'local_link', 'column_cells', 'table_view', 'letters',
-           'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'tally',
-           'record_text', 'provenance_rows', 'environment', 'report_html']
+           'layout', 'parameters_text', 'facts', 'diverged_text', 'error_text', 'claims_of', 'over_text', 'compared',
+           'tally', 'record_text', 'provenance_rows', 'environment', 'report_html']
 
 # %% ../../nbs/00_lab/07_report.ipynb #4c8244ee
 import base64, json, math, numbers, re
@@ -239,6 +239,14 @@ def over_text(
     "What the interval of a claim is an interval of."
     if "[" not in interval_text(claim["estimate"], claim["low"], claim["high"]): return ""
     return " ".join(([f"{100 * claim['level']:g} %"] if claim["level"] else []) + ([f"over {claim['over']}"] if claim["over"] else []))
+
+# %% ../../nbs/00_lab/07_report.ipynb #0940e213
+def compared(
+    rows:list[dict], # of `compare`
+) -> list[dict]: # the same, `reference` and `here` as texts
+    "The agreement with the reference as it is read."
+    text = lambda v: interval_text(v["value"], v["low"], v["high"]) if isinstance(v, dict) else v
+    return [row | {k: text(row[k]) for k in ("reference", "here")} for row in rows]
 
 # %% ../../nbs/00_lab/07_report.ipynb #4bb1dc8e
 def tally(
@@ -519,7 +527,7 @@ _FOLDS = """
 {% macro agreement(rows, label) %}
 {% set agree = rows|selectattr("verdict", "equalto", "agrees")|list|length %}
 {% call fold("Agreement with the reference: " ~ agree ~ " of " ~ rows|length ~ " numbers", agree < rows|length) %}
-{{ table(rows, label ~ ", agreement with the reference") }}{% endcall %}
+{{ table(rows|compared, label ~ ", agreement with the reference") }}{% endcall %}
 {% endmacro %}
 
 {% macro notebook(path) %}
@@ -652,7 +660,7 @@ def environment():
     env.filters |= dict(
         number=number_text, uri=data_uri, link=local_link, facts=facts, parameters=parameters_text, diverged=diverged_text,
         error=error_text, record=record_text, claims_of=claims_of, over=over_text, layout=layout,
-        interval=lambda c: interval_text(c["estimate"], c["low"], c["high"]),
+        interval=lambda c: interval_text(c["estimate"], c["low"], c["high"]), compared=compared,
         stand_ins=lambda record: any(d.get("stand_in") for d in record.get("data") or []),
         label=lambda e: f"{e.kind.title()} {e.id.partition('-')[2]}")
     return env

@@ -56,3 +56,11 @@ def real_data(env) -> str:
     if not (Path(REAL_DATA) / "mnist").is_dir() or not REAL_DATA:
         pytest.skip("set THESIS_EBM_DATA to a folder with mnist/*-ubyte.gz to run the tests on real data")
     return REAL_DATA
+
+
+@pytest.fixture
+def data(env, tmp_path, monkeypatch) -> Path:
+    "The reader's folder of data sets, empty."
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("THESIS_EBM_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"

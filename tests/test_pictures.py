@@ -45,14 +45,6 @@ def pack(folder: Path, target: Path, mode: str) -> Path:
     return target
 
 
-@pytest.fixture
-def data(env, tmp_path, monkeypatch) -> Path:
-    "The reader's folder of data sets, empty."
-    (tmp_path / "data").mkdir()
-    monkeypatch.setenv("THESIS_EBM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
 def test_a_folder_and_its_archives_are_the_same_set(data, tmp_path):
     folder = put(tmp_path / "mine", [f"{c}/{i}.png" for c in "ba" for i in range(3)])
     (folder / "notes.txt").write_text("not an image")

@@ -16,14 +16,6 @@ from thesis_ebm.data.text import NLI, SPLITS, load, tokenise
 from thesis_ebm.lab.artifact import full_caption, same_data
 
 
-@pytest.fixture
-def data(env, tmp_path, monkeypatch) -> Path:
-    "The reader's folder of data sets, empty."
-    (tmp_path / "data").mkdir()
-    monkeypatch.setenv("THESIS_EBM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
 def put(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = content.encode() if isinstance(content, str) else content

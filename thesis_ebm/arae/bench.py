@@ -108,6 +108,7 @@ def per_sentence(times: dict, plain: int, ours: int) -> dict:
     ratios = {k: times[k] * ours / plain for k in ("ratio", "low", "high")}
     return dict(plain_ms=times["plain_ms"] / plain, ours_ms=times["ours_ms"] / ours, **ratios)
 
+# %% ../../nbs/04_arae/09_bench.ipynb #dfbb774b
 def arae(device: str = "auto") -> list[dict]:
     "`thesis-ebm bench arae`: tokens trained and sentences decoded a second, against the plain loop."
     device = make_fabric(device, threads=cores()).device

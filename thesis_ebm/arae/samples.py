@@ -106,6 +106,7 @@ def source(job: Job) -> Source:
         reader = job.run(train_language_model, lm_config(job.p), TokenData(said, text.provenance))
     return Source(job.name, model, drawn, reader)
 
+# %% ../../nbs/04_arae/08_samples.ipynb #e506ef33
 def sources(p: TextProfile, names, seeds, profile: str, device: str = "auto", # cpu | cuda | mps | auto
             draw: bool = False, read: bool = False) -> dict[str, list[Source]]:
     "Sources by name, one for each seed, made side by side where there are several workers."

@@ -250,7 +250,7 @@ class Coder(Reader):
         tokens = self.tokens(sentences, longer).to(self.device)
         return nll_of(self.model, tokens, codes_of(self.model, tokens))
 
-# %% ../../nbs/04_arae/07_use.ipynb #d1c6d35b
+# %% ../../nbs/04_arae/07_use.ipynb #8a887549
 def between(a: torch.Tensor, b: torch.Tensor, # (n,)
             steps: int, # >= 2
            ) -> torch.Tensor: # (steps, n)
@@ -258,6 +258,7 @@ def between(a: torch.Tensor, b: torch.Tensor, # (n,)
     lam = torch.linspace(0, 1, steps, dtype=a.dtype)[:, None]
     return lam * b + (1 - lam) * a
 
+# %% ../../nbs/04_arae/07_use.ipynb #d1c6d35b
 class Drawer(Coder):
     "The generator of a trained model."
     @torch.no_grad()

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from ..lab.files import sha256_value
 from ..lab.train import derive_seed
 
-# %% ../../nbs/00_lab/22_tokens.ipynb #06d00b2c
+# %% ../../nbs/00_lab/22_tokens.ipynb #b2698ba2
 PAD, SOS, EOS, UNK = range(4)
 SIGNS = ("<pad>", "<sos>", "<eos>", "<unk>")
 
+# %% ../../nbs/00_lab/22_tokens.ipynb #134e4627
 @dataclass(frozen=True)
 class Vocabulary:
     "Words and their numbers. ValueError when the signs are missing or a word comes twice."
@@ -151,6 +152,7 @@ class Batch:
         "Sums over the words of each sentence."
         return values.new_zeros(self.size).index_add(0, self.place % self.size, values)
 
+# %% ../../nbs/00_lab/22_tokens.ipynb #1097ceb3
 def batch_of(tokens: Tokens, rows: torch.Tensor, # int64, (m,), on the CPU, in any order
             ) -> Batch:
     "The batch of some sentences."

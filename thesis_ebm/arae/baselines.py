@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from .model import Encoder, SentenceARAE
 from ..data.tokens import SOS, UNK, Batch
+from ..lab.ensemble import Rule, make_optimiser
 from ..lab.recurrent import RecurrentDecoder
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #2ec649ce
@@ -64,7 +65,7 @@ class VAEPlayer:
     def __init__(self, model: SentenceVAE, c, feed):
         self.model, self.c, self.feed = model, c, feed
         weights = list(model.parameters())
-        self.opt = torch.optim.SGD(weights, c.lr_ae) if c.optim_ae == "sgd" else torch.optim.Adam(weights, c.lr_ae, fused=True)
+        self.opt = make_optimiser(Rule(c.optim_ae, c.lr_ae, beta1=0.9), weights)
 
     @property
     def state(self) -> dict: return dict(model=self.model, opt=self.opt)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .model import Encoder
-
 from .text import PROFILES, TextConfig, build, corpus, generated
 from .train import Player, Sentences, criticise, iterate, regularise
 from ..data.tokens import EOS, PAD, SOS, Tokens, sentences_of

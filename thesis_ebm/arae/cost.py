@@ -13,6 +13,7 @@ from .samples import lm_config
 from .text import TextConfig, TextProfile, build, kind, profile_of
 from ..data.catalog import DataMissing, find
 from ..data.tokens import SIGNS
+from ..lab.ensemble import Rule, make_optimiser
 from ..lab.plan import Workload
 from ..lab.recurrent import RecurrentDecoder
 
@@ -64,7 +65,7 @@ def lm_step(c: TextConfig, net, opt) -> None: _update(word_loss(net, _words(c), 
 # %% ../../nbs/04_arae/10_cost.ipynb #24298add
 @cache
 def _make(name: str, lr: float):
-    return partial(torch.optim.SGD, lr=lr) if name == "sgd" else partial(torch.optim.Adam, lr=lr, fused=True)
+    return partial(make_optimiser, Rule(name, lr))
 
 def _text(c: TextConfig) -> dict:
     "What a `Workload` says of the sentences; none of them is downloaded by us."

@@ -8,8 +8,8 @@ __all__ = ['BINARISATIONS', 'PROFILES', 'LOOKS', 'binarise', 'DigitConfig', 'pro
 from dataclasses import dataclass, replace
 import torch
 from torch import nn
-from .model import DigitARAE
-from .train import Player, Regime, Rows, iterate
+from .model import DigitARAE, between
+from .train import Player, Regime, Rows, iterate, looks
 from ..data.catalog import load
 from ..data.images import Images
 from ..lab.run import Result, override, run
@@ -93,7 +93,7 @@ class Looks(nn.Module):
     "What training looked like: `rows`, (times, 5), columns LOOKS; `after`, the steps."
     def __init__(self, c: DigitConfig, x: torch.Tensor, z: torch.Tensor): # (N, 784), (N, nz)
         super().__init__()
-        self.x, self.z, self.after = x, z, sorted({max(1, round(c.steps * (i + 1) / c.times)) for i in range(c.times)} | {1})
+        self.x, self.z, self.after = x, z, looks(c.steps, c.times)
         self.register_buffer("rows", torch.zeros(len(self.after), len(LOOKS), dtype=z.dtype, device=z.device))
 
     def note(self, model: DigitARAE, done: int) -> None: # steps done
@@ -111,13 +111,13 @@ def train_digits(config: DigitConfig, data: Images, run) -> dict:
     x = binarise(data.images, config.binarisation).to(device)
     player = Player(build(config).to(device, dtype), config, Rows(x, config, run.seed))
     z = torch.randn(1000, config.nz, generator=torch.Generator().manual_seed(derive_seed(run.seed, "looks")))
-    looks = Looks(config, held_out(config).to(device), z.to(device, dtype))
+    watch = Looks(config, held_out(config).to(device), z.to(device, dtype))
     def step(t):
         losses = iterate(player, t)
-        looks.note(player.model, t + 1)
+        watch.note(player.model, t + 1)
         return losses
-    train(step, {**player.state, "looks": looks}, config.steps, run)
-    return dict(after=looks.after, looks=looks.rows, **{f"net.{k}": v for k, v in player.model.state_dict().items()})
+    train(step, {**player.state, "looks": watch}, config.steps, run)
+    return dict(after=watch.after, looks=watch.rows, **{f"net.{k}": v for k, v in player.model.state_dict().items()})
 
 # %% ../../nbs/04_arae/06_digits.ipynb #dd7d33f9
 def trained_digits(c: DigitConfig, seed: int = 0, profile: str = "quick", device: str | None = None,
@@ -153,9 +153,7 @@ def interpolate(model: DigitARAE, z0: torch.Tensor, z1: torch.Tensor, # (P, nz)
                ) -> torch.Tensor: # uint8, 0 or 1, (P, steps, 784)
     "The decoder's mode along z_lambda; ValueError for fewer than two steps."
     if steps < 2: raise ValueError(f"steps = {steps}: a path has two ends, so at least 2 steps.")
-    lam = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)[:, None]
-    z = lam * z1[:, None] + (1 - lam) * z0[:, None]
-    return model.decode(model.generate(z.flatten(0, 1))).view(len(z0), steps, -1)
+    return model.decode(model.generate(between(z0, z1, steps).flatten(0, 1))).view(len(z0), steps, -1)
 
 def digit_paths(model: DigitARAE, paths: int, steps: int, seed: int) -> torch.Tensor: # uint8, 0 or 1, (paths, steps, 784)
     "Paths between random points of p(z): the first, not the best."

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['SMALL', 'STEPS', 'LEAST', 'FORMAT', 'FILES', 'Config', 'check_numbers', 'find_device', 'own_randomness', 'strings',
            'strings_or_file', 'usable', 'hold_out', 'word_error', 'Watch', 'play', 'Trained', 'Reader', 'Coder',
-           'between', 'Drawer', 'read_saved', 'Keeper', 'chosen', 'trained', 'ARAE']
+           'Drawer', 'read_saved', 'Keeper', 'chosen', 'trained', 'ARAE']
 
 # %% ../../nbs/04_arae/07_use.ipynb #7afc6b7b
 import hashlib
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from .. import __version__
-from .model import SentenceARAE, codes_of, nll_of
+from .model import SentenceARAE, between, codes_of, nll_of
 from .train import Player, Regime, Sentences, iterate
 from ..data.catalog import DataDamaged
 from ..data.text import read_lines, tokenise
@@ -249,14 +249,6 @@ class Coder(Reader):
         "-log p(x | enc(x)); a word that the vocabulary lacks counts as the sign for such words."
         tokens = self.tokens(sentences, longer).to(self.device)
         return nll_of(self.model, tokens, codes_of(self.model, tokens))
-
-# %% ../../nbs/04_arae/07_use.ipynb #8a887549
-def between(a: torch.Tensor, b: torch.Tensor, # (n,)
-            steps: int, # >= 2
-           ) -> torch.Tensor: # (steps, n)
-    "lambda b + (1 - lambda) a, for lambda from 0 to 1."
-    lam = torch.linspace(0, 1, steps, dtype=a.dtype)[:, None]
-    return lam * b + (1 - lam) * a
 
 # %% ../../nbs/04_arae/07_use.ipynb #d1c6d35b
 class Drawer(Coder):

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PAD', 'SOS', 'EOS', 'UNK', 'SIGNS', 'LONGER', 'Vocabulary', 'encode', 'Tokens', 'sentences_of', 'tokens_of', 'Batch',
-           'batch_of', 'in_batches', 'Buckets']
+           'batch_of', 'in_batches', 'in_order', 'Buckets']
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #ddc18b1a
 import itertools
@@ -166,6 +166,13 @@ def batch_of(tokens: Tokens, rows: torch.Tensor, # int64, (m,), on the CPU, in a
 def in_batches(tokens: Tokens, batch: int): # yields Batch
     "All sentences in batches, each of about one length."
     for rows in tokens.lengths.argsort(descending=True, stable=True).split(batch): yield batch_of(tokens, rows)
+
+def in_order(tokens: Tokens, batch: int, f, # Batch -> tensor, (m, ...), in the order of its rows
+            ) -> torch.Tensor: # (N, ...)
+    "A value of every sentence, batch by batch, in the order of the tokens."
+    parts = [(x.rows, f(x)) for x in in_batches(tokens, batch)]
+    values = torch.cat([v for _, v in parts])
+    return values[torch.cat([rows for rows, _ in parts]).argsort().to(values.device)]
 
 # %% ../../nbs/00_lab/22_tokens.ipynb #59148446
 class Buckets:

@@ -9,7 +9,8 @@ from functools import cached_property
 import hashlib
 import torch
 from torch import nn
-from ..data.tokens import Buckets, Tokens, batch_of, in_batches
+from ..data.tokens import Buckets, Tokens, batch_of, in_order
+from ..lab.ensemble import Rule, make_optimiser
 from ..lab.recurrent import RecurrentDecoder, decode
 from ..lab.run import Result
 from ..lab.train import derive_seed, train
@@ -45,7 +46,7 @@ def train_language_model(config: LMConfig, data: TokenData, run) -> dict:
     for w in net.parameters(): nn.init.uniform_(w, -0.1, 0.1)
     net = net.to(device, torch.float64 if run.precision == "64-true" else torch.float32).train()
     weights, batches = list(net.parameters()), Buckets(tokens.lengths, m, derive_seed(run.seed, "lm"))
-    opt = torch.optim.SGD(weights, config.lr) if config.optim == "sgd" else torch.optim.Adam(weights, config.lr, fused=True)
+    opt = make_optimiser(Rule(config.optim, config.lr, beta1=0.9), weights)
     def step(t):
         loss = net.word_nll(batch_of(tokens, batches(t))).mean()
         opt.zero_grad()
@@ -68,8 +69,7 @@ def language_model(result: Result) -> RecurrentDecoder:
 @torch.no_grad()
 def sentence_nll(net: RecurrentDecoder, tokens: Tokens, batch: int = 512) -> torch.Tensor: # (N,), nats, on the CPU
     "-log p(x) of each sentence, its end included, in their order."
-    parts = [(x.rows, net.nll(x)) for x in in_batches(tokens, batch)]
-    return torch.cat([v for _, v in parts]).cpu()[torch.cat([rows for rows, _ in parts]).argsort()]
+    return in_order(tokens, batch, net.nll).cpu()
 
 def perplexity(nll: torch.Tensor, tokens: Tokens) -> float:
     "exp of the mean over all words and ends."

@@ -26,21 +26,21 @@ def sample_gaussian(gaussian: tuple[torch.Tensor, torch.Tensor], n: int) -> torc
     return (mean + torch.randn(n, len(mean), dtype=mean.dtype, device=mean.device) @ factor.T).float()
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #a36a79bd
-def aae(words: int, n: int, widths_f: tuple[int, ...]) -> SentenceARAE:
+def aae(words: int, n: int, widths_f: tuple[int, ...], init: float = 0.1) -> SentenceARAE:
     "Trained with adversary=\"gan\": codes should become N(0, I)."
-    model = SentenceARAE(words, n, nz=n, widths_f=widths_f, sphere=False)
+    model = SentenceARAE(words, n, nz=n, widths_f=widths_f, sphere=False, init=init)
     model.generator = nn.Identity()
     return model
 
 # %% ../../nbs/04_arae/04_baselines.ipynb #bf578aab
 class SentenceVAE(nn.Module):
     "A VAE of sentences; `encode` gives the mean of q(z | x), `generate` the prior."
-    def __init__(self, words: int, n: int, nz: int):
+    def __init__(self, words: int, n: int, nz: int, init: float = 0.1):
         super().__init__()
         self.nz = nz
         self.encoder, self.posterior = Encoder(words, n, sphere=False), nn.Linear(n, 2 * nz)
         self.decoder = RecurrentDecoder(words, n, code=nz)
-        for w in (*self.encoder.parameters(), *self.decoder.parameters()): nn.init.uniform_(w, -0.1, 0.1)
+        for w in (*self.encoder.parameters(), *self.decoder.parameters()): nn.init.uniform_(w, -init, init)
 
     def q(self, x: Batch) -> tuple[torch.Tensor, torch.Tensor]: # mu, log sigma^2; (m, n_z) each
         "The posterior of each sentence."

@@ -93,12 +93,13 @@ class SentenceARAE(nn.Module):
                  widths_G: tuple[int, ...] = (300, 300), widths_f: tuple[int, ...] = (300, 300),
                  norm_f: bool = False, # batch norm in the critic
                  sphere: bool = True, # codes on the unit sphere
+                 init: float = 0.1, # weights of encoder and decoder begin uniform in [-init, init]
                 ):
         super().__init__()
         self.nz = nz
         self.encoder, self.decoder = Encoder(words, n, sphere), RecurrentDecoder(words, n, code=n)
         for part in (self.encoder, self.decoder):
-            for w in part.parameters(): nn.init.uniform_(w, -0.1, 0.1)
+            for w in part.parameters(): nn.init.uniform_(w, -init, init)
         self.decoder.output.bias.data.zero_()
         self.generator, self.critic = Generator(nz, widths_G, n), Critic(n, widths_f, norm_f)
 

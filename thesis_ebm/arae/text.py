@@ -42,6 +42,7 @@ class TextConfig(Regime):
     widths_G: tuple[int, ...] = (300, 300)
     widths_f: tuple[int, ...] = (300, 300)
     norm_f: bool = True # batch norm in the critic, as in the published code
+    init: float = 0.1 # weights of encoder and decoder begin uniform in [-init, init]
     anneal: float = 0.5 # of the VAE: the share of training in which the weight of KL rises to 1
     word_dropout: float = 0.25 # of the VAE
     steps: int = 167_000 # 15 epochs of 715,000 sentences
@@ -62,7 +63,7 @@ class TextProfile:
 
 _BRISK = dict(optim_ae="adam", lr_G=2e-4, lr_f=1e-3, beta1=0.5, k=10, eps=0.05, noise=0.0, lambda1=3.0, more_rounds=(), norm_f=False)
 _QUICK = TextConfig(source="auto", size=1500, maxlen=8, unknown=0.2, n=96, nz=32, widths_G=(100, 100), widths_f=(100, 100), lr_ae=6e-3,
-                    steps=1000, queries=200, each=20, edits=2, times=10, **_BRISK)
+                    init=0.4, steps=600, queries=200, each=20, edits=2, times=10, **_BRISK)
 PROFILES = dict(
     smoke=TextProfile(replace(_QUICK, source="embedded", limit=600, size=200, unknown=1.0, n=16, m=16, k=2, steps=12, queries=10, each=5, times=3),
                       seeds=1, samples=60, lm_steps=8, test=60),
@@ -208,9 +209,9 @@ def generated(model: nn.Module, n: int) -> torch.Tensor: # (n, n_c)
 # %% ../../nbs/04_arae/05_text.ipynb #7db206e0
 def build(c: TextConfig, words: int) -> nn.Module:
     "The untrained model of a configuration; ValueError for a kind that does not exist."
-    if c.model in ("arae", "ae"): return SentenceARAE(words, c.n, c.nz, c.widths_G, c.widths_f, c.norm_f)
-    if c.model == "aae": return aae(words, c.n, c.widths_f)
-    if c.model == "vae": return SentenceVAE(words, c.n, c.nz)
+    if c.model in ("arae", "ae"): return SentenceARAE(words, c.n, c.nz, c.widths_G, c.widths_f, c.norm_f, init=c.init)
+    if c.model == "aae": return aae(words, c.n, c.widths_f, c.init)
+    if c.model == "vae": return SentenceVAE(words, c.n, c.nz, c.init)
     raise ValueError(unknown_name("model", c.model, KINDS))
 
 def kind(c: TextConfig, name: str) -> TextConfig:

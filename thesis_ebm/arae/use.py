@@ -43,6 +43,7 @@ class Config:
     n: int = 100 # units of encoder and decoder, and n_c
     nz: int = 32
     widths: tuple[int, ...] = (100, 100) # hidden layers of generator and critic
+    init: float = 0.4 # weights of encoder and decoder begin uniform in [-init, init]
     maxlen: int = 30 # words
     tokenised: bool = False # whether sentences are given as words parted by blanks
     lower: bool = True # otherwise: in lower case
@@ -51,7 +52,7 @@ class Config:
         return " ".join(sentence.split()) if self.tokenised else tokenise(sentence, self.lower)
 
     def build(self, words: int) -> SentenceARAE:
-        return SentenceARAE(words, self.n, self.nz, self.widths, self.widths)
+        return SentenceARAE(words, self.n, self.nz, self.widths, self.widths, init=self.init)
 
 # %% ../../nbs/04_arae/07_use.ipynb #6d819ae1
 def check_numbers(**named: tuple) -> None: # name -> (value, least, most); a whole number is meant when `least` is one

@@ -5,7 +5,8 @@ __all__ = ['SUBJECTS', 'KINDS', 'PLURALS', 'LEMMAS', 'ANIMALS', 'ONE', 'MANY', '
            'INSIDE', 'PLACES', 'ACTIVITIES', 'TRANSITIVE', 'FORMS', 'PARTS', 'SHARE', 'OPPOSITES', 'MOVES', 'RELATIONS',
            'THINGS', 'GOOD', 'BAD', 'WORDS', 'SAYINGS', 'OPENINGS', 'DEGREES', 'ENDINGS', 'SIZE', 'Caption', 'an',
            'written', 'doers', 'n_captions', 'choose', 'choose_each', 'draw', 'parse', 'agrees', 'pick', 'entailed',
-           'neutral', 'contradicted', 'draw_pairs', 'clause', 'review', 'draw_reviews', 'captions', 'reviews', 'pairs']
+           'neutral', 'contradicted', 'draw_pairs', 'clause', 'review', 'draw_reviews', 'sentiment', 'captions',
+           'reviews', 'pairs']
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #d56e5b6c
 import itertools
@@ -269,6 +270,17 @@ def review(y: int, u) -> str: # u: twelve numbers from [0, 1)
 def draw_reviews(n: int, seed: int = 0) -> list[tuple[str, int]]: # review and sentiment, by turns
     "n reviews; one may come twice."
     return [(review(i % 2, u), i % 2) for i, u in enumerate(np.random.default_rng([seed, 6]).random((n, 12)).tolist())]
+
+# %% ../../nbs/00_lab/24_grammar.ipynb #0ed66577
+_PRAISE, _BLAME = (frozenset(w for kind in words.values() for w in kind) for words in (GOOD, BAD))
+_PHRASES = tuple(tuple(f" {p} " for p in (*SAYINGS[y], *(e for e in ENDINGS[y] if e))) for y in (0, 1))
+
+def sentiment(sentence: str) -> int | None: # 0 negative, 1 positive, None: neither, or both
+    "What a review says, exactly."
+    words = sentence.split()
+    told = {(w in _PRAISE) != (before == "not") for before, w in zip(["", *words], words) if w in _PRAISE or w in _BLAME}
+    told |= {bool(y) for y in (0, 1) for phrase in _PHRASES[y] if phrase in f" {sentence} "}
+    return int(told.pop()) if len(told) == 1 else None
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #19065ca4
 SIZE = 60_000 # sentences that are drawn for a data set

@@ -245,6 +245,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.Valued.take': ( '04_arae/styles.html#valued.take',
                                                                                 'thesis_ebm/arae/styles.py'),
+                                        'thesis_ebm.arae.styles.Valued.to': ('04_arae/styles.html#valued.to', 'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.build': ('04_arae/styles.html#build', 'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.certain': ('04_arae/styles.html#certain', 'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.compared': ('04_arae/styles.html#compared', 'thesis_ebm/arae/styles.py'),

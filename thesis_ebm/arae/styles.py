@@ -58,8 +58,16 @@ class Valued:
     "Encoded sentences with their values."
     tokens: Tokens
     labels: torch.Tensor # int64, (N,)
+    sentences: tuple[str, ...] # with the words that the vocabulary lacks
+
     def __len__(self): return len(self.tokens)
-    def take(self, rows) -> "Valued": return Valued(self.tokens.take(rows), self.labels[rows])
+
+    def take(self, rows) -> "Valued":
+        "Some of them: a slice, indices or a mask."
+        at = torch.arange(len(self))[rows]
+        return Valued(self.tokens.take(at), self.labels[at], tuple(self.sentences[i] for i in at.tolist()))
+
+    def to(self, device) -> "Valued": return replace(self, tokens=self.tokens.to(device))
 
 @dataclass(frozen=True)
 class StyleCorpus:
@@ -87,14 +95,15 @@ def style_corpus(c: StyleText) -> StyleCorpus:
     texts["train"] = texts["train"].take(slice(c.limit or None))
     vocabulary = Vocabulary.of(texts["train"].sentences, c.size)
     tokens = {split: encode(t.sentences, vocabulary, c.maxlen, unknown=c.unknown) for split, t in texts.items()}
-    found = {split: Valued(tokens[split], t.labels[tokens[split].kept]) for split, t in texts.items()}
+    kept = {split: t.take(tokens[split].kept) for split, t in texts.items()}
+    found = {split: Valued(tokens[split], t.labels, t.sentences) for split, t in kept.items()}
     y, K, draw = found["train"].labels, len(texts["train"].names), torch.Generator().manual_seed(derive_seed(0, "mislabelled"))
     wrong = torch.rand(len(y), generator=draw) < c.mislabelled
-    found["train"] = Valued(tokens["train"], torch.where(wrong, (y + torch.randint(1, K, y.shape, generator=draw)) % K, y))
+    found["train"] = replace(found["train"], labels=torch.where(wrong, (y + torch.randint(1, K, y.shape, generator=draw)) % K, y))
     few = [name for v, name in enumerate(texts["train"].names) if not (found["train"].labels == v).any()]
     if few: raise ValueError(f"{c.data}: no training sentence is {few[0]}: take more sentences (limit), or longer ones (maxlen).")
     return StyleCorpus(**found, names=texts["train"].names, provenance=texts["train"].provenance | dict(n=len(y)),
-                       fingerprint=sha256_value([c, *(t.fingerprint for t in texts.values())]))
+                       fingerprint=sha256_value([c, *(t.fingerprint for t in kept.values())]))
 
 def text_of(c) -> StyleText:
     "The sentences of a configuration that names more."
@@ -227,12 +236,12 @@ def move_sentences(config: MoveConfig, data: Of, run) -> dict:
     "The experiment: test, int32, (K - 1, N, maxlen + 1), to y + 1, y + 2, ... modulo K; and train, (samples, maxlen + 1)."
     text, device, c = style_corpus(text_of(data.config)), run.fabric.device, data.config
     K, model = len(text.names), trained(c, data.model, len(text.vocabulary), len(text.names)).to(device)
-    there = lambda x: Valued(x.tokens.to(device), x.labels)
-    test, y = there(tested(text, config.test)), tested(text, config.test).labels
+    test = tested(text, config.test).to(device)
+    y = test.labels
     moved = dict(test=torch.stack([move(c, model, test, (y + s) % K) for s in range(1, K)]))
     if not config.samples: return moved
     order = torch.randperm(len(text.train), generator=torch.Generator().manual_seed(derive_seed(run.seed, "moved")))[:config.samples]
-    seen = there(text.train.take(order))
+    seen = text.train.take(order).to(device)
     return moved | dict(train=move(c, model, seen, (seen.labels + 1) % K))
 
 # %% ../../nbs/04_arae/13_styles.ipynb #348d400c
@@ -262,15 +271,15 @@ def lm_config(p: StyleProfile) -> LMConfig:
     brisk = dict(optim="adam", lr=p.config.lr_ae) if p.config.optim_ae == "adam" else {}
     return LMConfig(n=p.config.n, m=p.config.m, steps=p.lm_steps, **brisk)
 
-def labelled_text(x: Valued, text: StyleCorpus) -> Text:
-    "Encoded sentences as the classifier reads them."
-    return Text(tuple(sentences_of(x.tokens.ids, text.vocabulary)), x.labels, names=text.names, provenance=text.provenance)
+def labelled_text(text: StyleCorpus) -> Text:
+    "The training sentences as the classifier reads them."
+    return Text(text.train.sentences, text.train.labels, names=text.names, provenance=text.provenance)
 
 # %% ../../nbs/04_arae/13_styles.ipynb #b5a13c1a
 def style_source(job: StyleJob) -> Styled:
     "Everything of a job."
     text = style_corpus(text_of(job.config or job.p.config))
-    if job.name == "judge": return Styled(job.name, job.run(train_classifier, job.p.judge, labelled_text(text.train, text)), None, None)
+    if job.name == "judge": return Styled(job.name, job.run(train_classifier, job.p.judge, labelled_text(text)), None, None)
     if job.name == "real":
         return Styled(job.name, None, None, job.run(train_language_model, lm_config(job.p), TokenData(text.train.tokens, text.provenance)))
     model = job.run(train_style, job.config, text)
@@ -322,9 +331,9 @@ def measure(p: StyleProfile, s: Styled, judge: Result, real: Result) -> Measures
     "All that Table 4.2 needs, for the transfer to the next value."
     text = style_corpus(text_of(p.config))
     test = tested(text, p.test)
-    originals, tokens = sentences_of(test.tokens.ids, text.vocabulary), tokens_of(s.moved.tensors["test"][0], text.vocabulary)
+    tokens = tokens_of(s.moved.tensors["test"][0], text.vocabulary)
     said, wanted = sentences_of(tokens.ids, text.vocabulary), (test.labels + 1) % len(text.names)
-    return Measures(said, transfer_hits(classifier(judge), said, wanted, originals), certain(p.config, said, wanted), bleu_counts(said, originals),
+    return Measures(said, transfer_hits(classifier(judge), said, wanted, test.sentences), certain(p.config, said, wanted), bleu_counts(said, test.sentences),
                     sentence_nll(language_model(real), tokens).numpy(), tokens.lengths.numpy(),
                     sentence_nll(language_model(s.reader), test.tokens).numpy(), test.tokens.lengths.numpy())
 
@@ -341,10 +350,9 @@ def topics_said(c: StyleConfig, p: StyleProfile, s: Styled, judge: Result) -> To
     "What a system made of the test sentences."
     text = style_corpus(text_of(c))
     test, K = tested(text, p.test), len(text.names)
-    originals = sentences_of(test.tokens.ids, text.vocabulary)
     said = [words_of(ids, text) for ids in s.moved.tensors["test"]]
-    hits = np.stack([transfer_hits(classifier(judge), x, (test.labels + i + 1) % K, originals) for i, x in enumerate(said)])
-    counts = sum(bleu_counts(x, originals) for x in said)
+    hits = np.stack([transfer_hits(classifier(judge), x, (test.labels + i + 1) % K, test.sentences) for i, x in enumerate(said)])
+    counts = sum(bleu_counts(x, test.sentences) for x in said)
     overlap = bootstrap(np.arange(len(test)), statistic=lambda i: bleu(counts[i]), over="sentences", resamples=500)
     return Topics(said, hits, overlap, [s.model, s.moved])
 

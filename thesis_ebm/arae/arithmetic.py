@@ -39,6 +39,7 @@ _TINY = replace(CAPTIONS["quick"], limit=2000, m=48, n=48, k=2, widths_G=(50, 50
 PROFILES = dict(smoke=ArithmeticProfile(_TINY, 600, 5, 10, transforms=()), quick=ArithmeticProfile(CAPTIONS["quick"], 10_000, 50),
                 gpu=ArithmeticProfile(CAPTIONS["gpu"], 200_000, 200), paper=ArithmeticProfile(CAPTIONS["paper"], 1_000_000, 1000))
 
+# %% ../../nbs/04_arae/15_arithmetic.ipynb #3921ef01
 def profile_of(name: str, overrides: dict | None = None, # fields of TextConfig, or of ArithmeticProfile
               ) -> ArithmeticProfile:
     "A profile with the reader's overrides; ValueError for an unknown profile or field, or a transform that is no slot and word."
@@ -127,14 +128,16 @@ def wanted(book: Tally, slot: int, word: str, vocabulary: Vocabulary) -> int:
     id = vocabulary.index.get(word, PAD)
     if id != PAD and book.counts[slot, id]: return id
     most = ", ".join(vocabulary.words[i] for i in book.counts[slot].argsort(descending=True, stable=True)[:8] if book.counts[slot, i])
-    raise ValueError(f"No generated sentence has {word!r} as its {SLOTS[slot]}: choose one that is there, the most frequent being {most or 'none'}.")
+    raise ValueError(f"No generated sentence has {word!r} as its {SLOTS[slot]}: choose one that is there, "
+                     f"the most frequent being {most or 'none'}.")
 
 def choose_originals(book: Tally, slot: int, id: int, n: int, # at most
                      seed: int) -> torch.Tensor: # int64, (n,)
     "Random sentences with another word in that slot, one that other sentences have there, too; ValueError when there is none."
     words = book.words[:, slot].long()
     fit = ((words != PAD) & (words != id) & (book.counts[slot][words] > 1)).nonzero()[:, 0]
-    if not len(fit): raise ValueError(f"Nothing is there to change: no generated sentence has another {SLOTS[slot]}, one that two sentences have. Generate more.")
+    if not len(fit): raise ValueError(f"Nothing is there to change: no generated sentence has another {SLOTS[slot]}, one that two sentences have. "
+                                      "Generate more.")
     return fit[torch.randperm(len(fit), generator=torch.Generator().manual_seed(seed))[:n]]
 
 def offsets(book: Tally, slot: int, id: int, rows: torch.Tensor, z: torch.Tensor, # (n,), (n, n_z)
@@ -201,12 +204,13 @@ def draw_samples(model, book: Tally, slot: int, id: int, config: ShiftConfig, se
 def looked_at(drawn: dict, near: torch.Tensor, # bool, (3, n, S): samples that have the wanted word
               hits: dict[str, np.ndarray], # for these, whether it is in its slot: as the parser, or the grammar, says
              ) -> dict:
-    "What is kept of a transform: hits and precision, (3, n, S); rows; originals, each one's first and closest match, (n, T), padding without one."
+    "What is kept of a transform: hits and precision, (3, n, S); rows; originals, first and closest matches, (n, T), padding where there is none."
     said, original = drawn["said"], drawn["original"]
     found = {name: torch.zeros_like(near).masked_scatter(near, torch.from_numpy(v)) for name, v in hits.items()}
     kept, hit = torch.stack([precision(arm, original) for arm in said]), found["match"][0]
     pick = lambda best: said[0, torch.arange(len(original)), best] * hit.any(1)[:, None]
-    return found | dict(rows=drawn["rows"], original=original, precision=kept, first=pick(hit.int().argmax(1)), closest=pick((hit * (1 + kept[0])).argmax(1)))
+    chosen = dict(first=pick(hit.int().argmax(1)), closest=pick((hit * (1 + kept[0])).argmax(1)))
+    return found | chosen | dict(rows=drawn["rows"], original=original, precision=kept)
 
 def shift(config: ShiftConfig, data: Tallied, run) -> dict:
     "The experiment: what `looked_at` keeps, with the transform's number before each name; ValueError for a word that is not there."

@@ -30,7 +30,8 @@ def model_folder() -> Path:
     folder = Path(spec.submodule_search_locations[0]) / f"{MODEL}-{VERSION}"
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     if (sha := sha256_value(files)) != SHA256:
-        raise DataDamaged(f"The files of {MODEL} {VERSION} are not the known ones (sha256 {sha}, wanted {SHA256}): remove it, then {REMEDY}.")
+        raise DataDamaged(f"The files of {MODEL} {VERSION} are not the known ones (sha256 {sha}, wanted {SHA256}): "
+                          f"remove it, then {REMEDY}.")
     return folder
 
 # %% ../../nbs/00_lab/30_syntax.ipynb #bec25f1c

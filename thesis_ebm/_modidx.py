@@ -712,6 +712,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.data.syntax.parse_all': ('00_lab/syntax.html#parse_all', 'thesis_ebm/data/syntax.py'),
                                         'thesis_ebm.data.syntax.parse_part': ('00_lab/syntax.html#parse_part', 'thesis_ebm/data/syntax.py'),
                                         'thesis_ebm.data.syntax.parser': ('00_lab/syntax.html#parser', 'thesis_ebm/data/syntax.py'),
+                                        'thesis_ebm.data.syntax.parser_name': ( '00_lab/syntax.html#parser_name',
+                                                                                'thesis_ebm/data/syntax.py'),
                                         'thesis_ebm.data.syntax.parts': ('00_lab/syntax.html#parts', 'thesis_ebm/data/syntax.py'),
                                         'thesis_ebm.data.syntax.trees': ('00_lab/syntax.html#trees', 'thesis_ebm/data/syntax.py')},
             'thesis_ebm.data.text': { 'thesis_ebm.data.text.Corpus': ('00_lab/text.html#corpus', 'thesis_ebm/data/text.py'),

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['MODEL', 'VERSION', 'SHA256', 'REMEDY', 'UNUSED', 'QUANTITIES', 'QUANTIFIERS', 'SLOTS', 'WORTH', 'model_folder',
-           'parser', 'trees', 'first', 'counted', 'modifier_of', 'clause', 'parts', 'Parses', 'parse_part', 'parse_all']
+           'parser', 'parser_name', 'trees', 'first', 'counted', 'modifier_of', 'clause', 'parts', 'Parses',
+           'parse_part', 'parse_all']
 
 # %% ../../nbs/00_lab/30_syntax.ipynb #150c9f9f
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ def parser():
     import spacy
     return spacy.load(folder, exclude=UNUSED)
 
+def parser_name() -> str:
+    "What a record says of the parser; errors of `model_folder`."
+    return f"{model_folder().name}, spaCy {metadata.version('spacy')}"
+
 def trees(sentences): # yields spacy Docs
     "Parsed sentences whose words are left as they are."
     nlp = parser()
@@ -76,9 +81,8 @@ def clause(sentence):
     root = sentence.root
     subject, there = first(root.children, "nsubj", "nsubjpass", "csubj"), first(root.children, "expl") is not None
     if subject is not None and not there: return root, subject
-    verbal = root.tag_.startswith(("VB", "MD"))
-    noun = (subject or first(root.children, "attr")) if there else (None if verbal else root)
-    if noun is None: return root, None
+    noun = (subject or first(root.children, "attr")) if there else (root if root.tag_.startswith(("NN", "PRP")) else None)
+    if noun is None: return (root if root.tag_.startswith(("VB", "MD")) else None), None
     participle = first(noun.subtree, "acl", "relcl") # the first in the order of words
     return participle or (root if noun is not root else None), noun
 
@@ -114,6 +118,7 @@ def parse_all(sentences, # strings, words parted by blanks
               workers: int | None = None, # processes, at most; None: as settings.ini says
              ) -> Parses:
     "Verb, subject and modifier of all; errors of `model_folder`."
+    model_folder() # its errors, before a process is started
     different = list(dict.fromkeys(sentences))
     n = max(1, min(workers or read_settings().workers, len(different) // WORTH))
     found = fanout.map(parse_part, [different[i::n] for i in range(n)], n, progress=False)

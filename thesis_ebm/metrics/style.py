@@ -133,15 +133,15 @@ def transfer_hits(judge: BagClassifier, said, # transferred sentences, N
     return (judge.predict(said) == wanted).double().numpy()
 
 # %% ../../nbs/00_lab/28_style.ipynb #53c07f82
-def _sacrebleu():
+def _sacrebleu(**options):
     "sacrebleu's BLEU without a tokeniser; ImportError with the remedy without the package."
     try: from sacrebleu.metrics import BLEU
     except ImportError: raise ImportError("The package sacrebleu, which compares sentences, is not installed: pip install 'thesis-ebm[text]'.") from None
-    return BLEU(tokenize="none", force=True)
+    return BLEU(tokenize="none", force=True, **options)
 
 def bleu_counts(said, originals) -> np.ndarray: # int64, (N, 10): n-grams in common, 1 to 4; n-grams said, 1 to 4; length said and of the original
     "What BLEU needs to know of each sentence. ImportError without sacrebleu."
-    scorer = _sacrebleu()
+    scorer = _sacrebleu(effective_order=True) # of a score that is not used; without it, a warning for each sentence
     scores = [scorer.sentence_score(s, [o]) for s, o in zip(said, originals, strict=True)]
     return np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores], np.int64).reshape(-1, 10)
 

@@ -226,20 +226,20 @@ def test_the_page_is_filled_in_by_clicks(browser, ask, tmp_path):
         browser.get(page)
         find("#name").send_keys("Zoë \"O'Neil\"")
         find("#who button").click()
-        at = lambda: js("return state.at")
         for k in range(4):
-            assert at() == k and find("#count").text == f"{k + 1} of 4"
+            assert js("return state.at") == k and find("#count").text == f"{k + 1} of 4"
             if k == 2:
                 find("#next").click() # for later
                 continue
             for q in keys:
                 browser.execute_script("arguments[0].scrollIntoView()", find(q))
                 find(q).click()
-            if k < 3: wait_for(lambda k=k: at() == k + 1, 5)
+            if k < 3:
+                wait_for(lambda k=k: js("return state.at") == k + 1, 5)
         wait_for(lambda: find("#lacking").is_displayed(), 5)
-        assert at() == 2 and "1 still lacks an answer" in find("#lacking").text and not find("#save").is_displayed()
+        assert js("return state.at") == 2 and "1 still lacks an answer" in find("#lacking").text and not find("#save").is_displayed()
         browser.refresh()
-        assert at() == 2 and len(js("return Object.keys(state.answers)")) == 3, "what was entered is kept"
+        assert js("return state.at") == 2 and len(js("return Object.keys(state.answers)")) == 3, "what was entered is kept"
         for q in keys: find(q).click()
         wait_for(lambda: find("#save").is_displayed(), 5)
         assert js("return window.spoilt || 0") == 0 and js("return document.images.length") == 0 and "Zoë" in find("#rater").text

@@ -1,5 +1,5 @@
 """The report in a real browser: it loads nothing but itself, shows every text as text, and reads well narrow and wide, light and dark."""
-import json, shutil
+import json
 from itertools import pairwise
 from pathlib import Path
 

@@ -193,6 +193,7 @@ def _finite(value):
 def save_artifact(session: Session,
                   figure=None, # matplotlib Figure
                   table=None, # pandas DataFrame
+                  more=None, # further tables by name, each written as <name>.csv
                   data=(), # provenance of each data set used, or what carries one
                   runs=(), # Result of each run it rests on
                   claims=(), # rows of `claims.judge`
@@ -213,6 +214,7 @@ def save_artifact(session: Session,
         if table is not None:
             table.to_csv(new / "table.csv", index=False)
             write_text(new / "table.md", table.to_markdown(index=False) + "\n")
+        for name, rows in (more or {}).items(): rows.to_csv(new / f"{name}.csv", index=False)
         write_json(new / "record.json", _finite(dict(
             id=a.id, kind=a.kind, profile=session.profile,
             parameters=dict(profile=session.profile, seed=session.seed, device=session.device, overrides=session.overrides),

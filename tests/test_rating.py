@@ -237,7 +237,7 @@ def test_the_page_is_filled_in_by_clicks(browser, ask, tmp_path):
             if k < 3:
                 wait_for(lambda k=k: js("return state.at") == k + 1, 5)
         wait_for(lambda: find("#lacking").is_displayed(), 5)
-        assert js("return state.at") == 2 and "1 still lacks an answer" in find("#lacking").text and not find("#save").is_displayed()
+        assert js("return state.at") == 2 and "1 still lacks an answer: this one." in find("#lacking").text and not find("#save").is_displayed()
         browser.refresh()
         assert js("return state.at") == 2 and len(js("return Object.keys(state.answers)")) == 3, "what was entered is kept"
         for q in keys: find(q).click()

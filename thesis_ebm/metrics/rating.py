@@ -67,6 +67,7 @@ def read_outputs(paths) -> dict[str, dict]: # system -> (original, from, to) -> 
         for _, r in read_table(path, COLUMNS): found.setdefault(r["system"], {}).setdefault((r["original"], r["from"], r["to"]), r["output"])
     return found
 
+# %% ../../nbs/00_lab/29_rating.ipynb #848b0157
 def two_of(found: dict, systems=None) -> tuple[str, str]:
     "The two systems that are compared; ValueError when it is not clear which."
     for name in systems or ():
@@ -100,7 +101,9 @@ def draw_items(found: dict, systems: tuple[str, str], n: int, # originals
     "Originals that both systems have, at random, in equal parts of each direction."
     if n < 1: raise ValueError(f"--n {n}: at least one original has to be rated.")
     both = [key for key in found[systems[0]] if key in found[systems[1]]]
-    if not both: raise ValueError(f"{systems[0]!r} and {systems[1]!r} have no original in common: they have to transfer the same sentences, in the same direction.")
+    if not both:
+        raise ValueError(f"{systems[0]!r} and {systems[1]!r} have no original in common: they have to transfer the same sentences, "
+                         "in the same direction.")
     rng, directions = np.random.default_rng([seed, 6]), {}
     for key in both: directions.setdefault(key[1:], []).append(key)
     taken = shares({d: len(keys) for d, keys in directions.items()}, n)
@@ -133,21 +136,25 @@ def with_neutral(values) -> tuple[str, ...]: # in the middle of two, else last
     values = sorted(set(values) - {NEUTRAL})
     return (values[0], NEUTRAL, values[1]) if len(values) == 2 else (*values, NEUTRAL)
 
-# %% ../../nbs/00_lab/29_rating.ipynb #15588e72
+# %% ../../nbs/00_lab/29_rating.ipynb #f9be3592
 _SCORES = tuple("12345")
 
 def tasks(labels: tuple[str, ...]) -> dict[str, Task]:
     "The two tasks of section 4.6.2."
     sentiment = set(labels) == {"negative", NEUTRAL, "positive"}
     about = "sentiment" if sentiment else "question which of " + ", ".join(w for w in labels if w != NEUTRAL) + " they are"
+    alone = ("You will see one sentence at a time. A computer may have written it. Say what it expresses, and how natural it is. "
+             "There are no right answers: your first impression counts.")
+    beside = ("You will see two sentences at a time, an original and a changed version. Say how similar they are in structure. "
+              f"Disregard the {about}: that was meant to change.")
+    expressed = "What does the sentence express?" if sentiment else "Which of these is the sentence?"
+    similar = f"How similar are they in structure? Disregard the {about}."
     return dict(
-        sentences=Task("Rate sentences", "You will see one sentence at a time. A computer may have written it. Say what it expresses, and how natural it is. "
-                       "There are no right answers: your first impression counts.", (("output", ""),),
-                       (Question("label", "What does the sentence express?" if sentiment else "Which of these is the sentence?", labels),
-                        Question("naturalness", "How natural is it?", _SCORES, ("no one would say this", "perfectly natural")))),
-        similarity=Task("Compare sentences", f"You will see two sentences at a time, an original and a changed version. Say how similar they are in structure. Disregard the {about}: "
-                        "that was meant to change.", (("original", "Original"), ("output", "Changed version")),
-                        (Question("similarity", f"How similar are they in structure? Disregard the {about}.", _SCORES, ("nothing in common", "the same structure")),)))
+        sentences=Task("Rate sentences", alone, (("output", ""),), (
+            Question("label", expressed, labels),
+            Question("naturalness", "How natural is it?", _SCORES, ("no one would say this", "perfectly natural")))),
+        similarity=Task("Compare sentences", beside, (("original", "Original"), ("output", "Changed version")), (
+            Question("similarity", similar, _SCORES, ("nothing in common", "the same structure")),)))
 
 # %% ../../nbs/00_lab/29_rating.ipynb #558313b8
 _LOOK = """
@@ -168,37 +175,44 @@ h1 { margin: 0 0 1rem; } .intro { font-size: 1.15rem; }
 _CARD = """
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: clamp(1.1rem, 4vw, 2rem); margin-bottom: 1.8rem;
   box-shadow: 0 1px 2px rgb(0 0 0 / .05); }
-.card h2 { font: 600 .74rem/1.4 var(--sans); letter-spacing: .06em; text-transform: uppercase; color: var(--soft); border: 0; padding: 0; margin: 0 0 .3rem; }
+.card h2 { font: 600 .74rem/1.4 var(--sans); letter-spacing: .06em; text-transform: uppercase; color: var(--soft); border: 0;
+  padding: 0; margin: 0 0 .3rem; }
 .card p { font-size: clamp(1.3rem, 3.6vw, 1.7rem); line-height: 1.4; margin: 0; overflow-wrap: anywhere; max-width: none; }
 .card p + h2 { margin-top: 1.2rem; padding-top: 1.1rem; border-top: 1px solid var(--line); } .card p.nothing { color: var(--soft); font-style: italic; }
 fieldset { border: 0; margin: 0 0 1.6rem; padding: 0; min-width: 0; }
 legend { font: 600 1rem/1.4 var(--sans); padding: 0; margin-bottom: .6rem; }
 .options { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: .5rem; }
-.options label { position: relative; display: flex; align-items: center; justify-content: center; gap: .5rem; min-height: 3.2rem; padding: .4rem; text-align: center;
-  font: 500 1rem/1.25 var(--sans); background: var(--card); border: 1px solid var(--line); border-radius: .5rem; cursor: pointer; overflow-wrap: anywhere; }
+.options label { position: relative; display: flex; align-items: center; justify-content: center; gap: .5rem; min-height: 3.2rem;
+  padding: .4rem; text-align: center; overflow-wrap: anywhere; font: 500 1rem/1.25 var(--sans); background: var(--card);
+  border: 1px solid var(--line); border-radius: .5rem; cursor: pointer; }
 .options input { position: absolute; opacity: 0; inset: 0; width: 100%; height: 100%; margin: 0; cursor: pointer; }
 .options label:has(:checked) { background: var(--accent); border-color: var(--accent); color: var(--card); font-weight: 600; }
 .options label:has(:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
-.ends { display: flex; justify-content: space-between; gap: 1rem; margin: .4rem 0 0; font: .85rem/1.4 var(--sans); color: var(--soft); max-width: none; }
+.ends { display: flex; justify-content: space-between; gap: 1rem; margin: .4rem 0 0; max-width: none; color: var(--soft);
+  font: .85rem/1.4 var(--sans); }
 .ends :last-child { text-align: right; }
 """
 
 # %% ../../nbs/00_lab/29_rating.ipynb #a29f61c5
 _CONTROLS = """
-kbd { font: .72rem/1 var(--mono); color: var(--soft); border: 1px solid var(--line); border-radius: .25rem; padding: .15rem .3rem; background: var(--paper); }
+kbd { font: .72rem/1 var(--mono); color: var(--soft); background: var(--paper); border: 1px solid var(--line); border-radius: .25rem;
+  padding: .15rem .3rem; }
 label:has(:checked) kbd { color: inherit; background: none; border-color: currentColor; }
-button, .button { font: 600 1rem/1.2 var(--sans); color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .9rem 1.4rem;
-  cursor: pointer; text-decoration: none; display: inline-block; text-align: center; }
-.main { color: var(--card); background: var(--accent); border-color: var(--accent); } button:disabled { color: var(--soft); cursor: default; opacity: .5; }
-footer { position: sticky; bottom: 0; display: grid; grid-template-columns: 1fr 2fr; gap: .6rem; padding: .8rem 0 max(.8rem, env(safe-area-inset-bottom)); background: var(--paper);
-  border-top: 1px solid var(--line); }
-#name { display: block; width: 100%; max-width: 24rem; font: 1.1rem/1.4 var(--sans); color: var(--ink); background: var(--card); border: 1px solid var(--soft); border-radius: .5rem;
-  padding: .7rem .9rem; margin: .4rem 0 1.2rem; }
-.ask { font: 600 1rem/1.4 var(--sans); } .stack > * { margin: 0 .6rem .8rem 0; } .quiet { color: var(--accent); background: none; border: 0; padding: .2rem 0; font-size: .88rem; }
+button, .button { font: 600 1rem/1.2 var(--sans); color: var(--ink); background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; padding: .9rem 1.4rem; cursor: pointer; text-decoration: none; display: inline-block; text-align: center; }
+button:disabled { color: var(--soft); cursor: default; opacity: .5; }
+.main { color: var(--card); background: var(--accent); border-color: var(--accent); }
+.quiet { color: var(--accent); background: none; border: 0; padding: .2rem 0; font-size: .88rem; }
+footer { position: sticky; bottom: 0; display: grid; grid-template-columns: 1fr 2fr; gap: .6rem; background: var(--paper);
+  padding: .8rem 0 max(.8rem, env(safe-area-inset-bottom)); border-top: 1px solid var(--line); }
+#name { display: block; width: 100%; max-width: 24rem; margin: .4rem 0 1.2rem; padding: .7rem .9rem; font: 1.1rem/1.4 var(--sans);
+  color: var(--ink); background: var(--card); border: 1px solid var(--soft); border-radius: .5rem; }
+.ask { font: 600 1rem/1.4 var(--sans); } .stack > * { margin: 0 .6rem .8rem 0; }
 @media (hover: none) { kbd, .keys { display: none; } }
 @media (hover: hover) { .options label:hover { border-color: var(--accent); } }
 @media (min-width: 40rem) { main { flex: none; } footer { position: static; padding-top: 1.2rem; } }
-@media (max-width: 30rem) { #answered { display: none; } .options.words { grid-template-columns: minmax(0, 1fr); gap: .4rem; } .options label { min-height: 2.9rem; } fieldset { margin-bottom: 1.2rem; } }
+@media (max-width: 30rem) { #answered { display: none; } .options label { min-height: 2.9rem; } fieldset { margin-bottom: 1.2rem; }
+  .options.words { grid-template-columns: minmax(0, 1fr); gap: .4rem; } }
 """
 
 # %% ../../nbs/00_lab/29_rating.ipynb #9063fae2
@@ -208,13 +222,15 @@ _PAGE = """
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{{ digest }}'">
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,"><title>{{ task.title }}</title><style>{{ style }}</style></head>
-<body><header><b>{{ task.title }}</b><p><span id="count"></span><span id="answered"></span></p><button class="quiet" id="finish" hidden>Finish</button></header>
+<body><header><b>{{ task.title }}</b><p><span id="count"></span><span id="answered"></span></p>
+<button class="quiet" id="finish" hidden>Finish</button></header>
 <progress id="done" max="{{ n }}" value="0" aria-label="answered"></progress>
 <main><p class="note" id="unkept" hidden>This browser does not keep what you enter: leave this page open until you have saved your sheet.</p>
 <noscript><p class="note">This page needs JavaScript. The file {{ name }}.csv, beside it, asks the same in a spreadsheet.</p></noscript>
 <section id="start" hidden><h1>{{ task.title }}</h1><p class="intro">{{ task.intro }}</p>
 <p class="soft">{{ "{:,}".format(n) }} in all. You can stop at any time and go on later, in this browser and on this device; nothing is sent anywhere.
-<span class="keys">With a keyboard: 1 to 5 for a score, {% if task.questions|length > 1 %}the letters shown for words, {% endif %}Enter for the next.</span></p>
+<span class="keys">With a keyboard: 1 to 5 for a score,
+{% if task.questions|length > 1 %}the letters shown for words, {% endif %}Enter for the next.</span></p>
 <form id="who"><label class="ask" for="name">Your name, or the number you were given</label>
 <input id="name" required maxlength="80" autocomplete="off" pattern=".*[^ ].*"><button class="main">Begin</button></form></section>
 <section id="rate" hidden><p class="note" id="lacking" role="alert" hidden></p><div class="card" aria-live="polite">
@@ -228,7 +244,8 @@ _QUESTIONS = """
 {% for option in q.options %}<label><input type="radio" name="{{ q.name }}" value="{{ option }}"><span>{{ option }}</span>
 {% if not q.ends and loop.index0 < keys|length %}<kbd>{{ keys[loop.index0] }}</kbd>{% endif %}</label>{% endfor %}</div>
 {% if q.ends %}<p class="ends"><span>1: {{ q.ends[0] }}</span><span>5: {{ q.ends[1] }}</span></p>{% endif %}</fieldset>{% endfor %}</form></section>
-<section id="end" hidden><h1>Thank you, <span id="rater"></span>.</h1><p class="intro">All {{ "{:,}".format(n) }} are answered. Save your sheet and send the file to the person who asked you.</p>
+<section id="end" hidden><h1>Thank you, <span id="rater"></span>.</h1>
+<p class="intro">All {{ "{:,}".format(n) }} are answered. Save your sheet and send the file to the person who asked you.</p>
 <p class="stack"><a class="button main" id="save">Save the filled sheet</a><button id="review">Look at the answers again</button></p>
 <p><button class="quiet" id="again">Somebody else will rate on this device</button></p></section></main>
 <footer id="bar" hidden><button id="back">Back</button><button class="main" id="next">Next</button></footer>
@@ -284,9 +301,14 @@ function finish() {
   const missing = data.items.flatMap((item, i) => complete(item) ? [] : [i])
   if (!missing.length) return end()
   go(missing[0])
-  $("lacking").textContent = `${number(missing.length)} still ${missing.length == 1 ? "lacks" : "lack"} an answer. ${missing.length == 1 ? "It is this one." : "This is the first of them."}`
+  $("lacking").textContent = missing.length == 1 ? "1 still lacks an answer: this one."
+    : `${number(missing.length)} still lack an answer. This is the first of them.`
   $("lacking").hidden = false
 }
+"""
+
+# %% ../../nbs/00_lab/29_rating.ipynb #b26f0400
+_NEXT = """
 function next() { state.at + 1 == data.items.length || data.items.every(complete) ? finish() : go(state.at + 1) }
 function choose(name, value) {
   const item = data.items[state.at], before = complete(item), at = state.at
@@ -346,13 +368,15 @@ def page(name: str, # of the task
     "The HTML file of a sheet."
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
-    script = Markup(_STATE + _MOVES + _END + _KEYS) # ours
+    script = Markup(_STATE + _MOVES + _NEXT + _END + _KEYS) # ours
     style = Markup(_COLOURS + _TYPE + _LOOK + _CARD + _CONTROLS)
     fields = [field for field, _ in task.shown]
-    data = dict(sheet=sheet, keys=KEYS, questions=[q.name for q in task.questions], items=[dict(item=i.id, **{f: getattr(i, f) for f in fields}) for i in items])
+    data = dict(sheet=sheet, keys=KEYS, questions=[q.name for q in task.questions],
+                items=[dict(item=i.id, **{f: getattr(i, f) for f in fields}) for i in items])
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return env.from_string((_PAGE + _QUESTIONS).strip()).render(name=name, task=task, n=len(items), data=data, script=script, style=style, digest=digest, keys=KEYS)
+    return env.from_string((_PAGE + _QUESTIONS).strip()).render(
+        name=name, task=task, n=len(items), data=data, script=script, style=style, digest=digest, keys=KEYS)
 
 def empty_sheet(task: Task, sheet: str, items: list[Item]) -> str: # CSV with a byte order mark, for spreadsheets
     "The same for a spreadsheet; a text that it would take for a formula begins with an apostrophe."
@@ -370,7 +394,8 @@ _README = """Give raters what is in the folder raters: a page to open in any bro
 Do not give them the folder key: it says which system wrote which sentence.
 When sheets come back: thesis-ebm rate analyse THIS_FOLDER FILLED.csv ...
 """
-FILES = frozenset(("README.txt", "key/key.csv", "key/export.json", *(f"raters/{t}.{kind}" for t in ("sentences", "similarity") for kind in ("html", "csv"))))
+FILES = frozenset(("README.txt", "key/key.csv", "key/export.json",
+                   *(f"raters/{task}.{kind}" for task in ("sentences", "similarity") for kind in ("html", "csv"))))
 
 def name_of(items: list[Item], labels) -> str: # ten hexadecimal digits
     "The name of an export."
@@ -402,7 +427,8 @@ def read_key(folder) -> Key:
     try:
         told = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         key = Key(told["name"], items, tuple(told["labels"]), tuple(told["systems"]))
-    except (OSError, ValueError, KeyError, TypeError) as e: raise ValueError(f"{folder / 'export.json'} cannot be read ({e}): export again, with the same seed.") from None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"{folder / 'export.json'} cannot be read ({e}): export again, with the same seed.") from None
     if name_of(items, key.labels) != key.name: raise ValueError(f"{folder / 'key.csv'} was changed after the export: export again, with the same seed.")
     return key
 
@@ -451,10 +477,13 @@ def read_sheet(path, key: Key, missing: str = "refuse", # what happens to an ans
     for line, r in rows:
         rater, item = r.get("rater", "").strip() or Path(path).stem, place.get(r["item"].strip())
         where = f"{path}, line {line}, item {r['item'].strip()}"
-        if r["sheet"].strip() != f"{task}-{key.name}": raise ValueError(f"{where}: sheet {r['sheet'].strip()!r} is not {task}-{key.name}, as above: keep sheets apart.")
-        if item is None: raise ValueError(f"{where}: the export has no such item; restore the column 'item' from the sheet that was given out.")
+        if (sheet := r["sheet"].strip()) != f"{task}-{key.name}":
+            raise ValueError(f"{where}: sheet {sheet!r} is not {task}-{key.name}, as above: keep sheets apart.")
+        if item is None:
+            raise ValueError(f"{where}: the export has no such item; restore the column 'item' from the sheet that was given out.")
         if lines.setdefault((rater, item.id), line) != line:
-            raise ValueError(f"{where}: {rater} rated it in line {lines[rater, item.id]} already; delete one of the two, or name two raters in a column 'rater'.")
+            raise ValueError(f"{where}: {rater} rated it in line {lines[rater, item.id]} already; delete one of the two, "
+                             "or name two raters in a column 'rater'.")
         answers = [Rating(rater, item, q.name, _answer(where, q, r[q.name].strip(), rater, missing)) for q in questions]
         ratings += [a for a in answers if a.answer]
         lacking += sum(not a.answer for a in answers)
@@ -465,8 +494,10 @@ def _task(path, rows, key: Key) -> tuple[str, tuple[Question, ...]]:
     "The task of a sheet, from its first row, and its questions."
     known, (line, first) = tasks(key.labels), rows[0]
     task, _, name = first["sheet"].strip().rpartition("-")
-    if task not in known: raise ValueError(f"{path}, line {line}: {first['sheet']!r} is no sheet of ratings; restore the column 'sheet' from what was given out.")
-    if name != key.name: raise ValueError(f"{path} is a sheet of the export {name}, but the key is that of {key.name}: name the folder of its own export.")
+    if task not in known:
+        raise ValueError(f"{path}, line {line}: {first['sheet']!r} is no sheet of ratings; restore the column 'sheet' from what was given out.")
+    if name != key.name:
+        raise ValueError(f"{path} is a sheet of the export {name}, but the key is that of {key.name}: name the folder of its own export.")
     for q in known[task].questions:
         if q.name not in first: raise ValueError(f"{path} has no column {q.name!r}: restore it, with its answers.")
     return task, known[task].questions
@@ -483,7 +514,8 @@ def _unrated(path, lines: dict, key: Key, missing: str) -> int:
     "Items that a rater's sheet leaves out altogether."
     gone = [(rater, i.id) for rater in dict.fromkeys(r for r, _ in lines) for i in key.items if (rater, i.id) not in lines]
     if gone and missing != "skip":
-        raise ValueError(f"{path} leaves out {len(gone):,} of the items that {gone[0][0]} had to rate, item {gone[0][1]} among them: ask for them, or leave them out by --missing skip.")
+        raise ValueError(f"{path} leaves out {len(gone):,} of the items that {gone[0][0]} had to rate, item {gone[0][1]} among them: "
+                         "ask for them, or leave them out by --missing skip.")
     return len(gone)
 
 # %% ../../nbs/00_lab/29_rating.ipynb #d2cbeced
@@ -528,7 +560,8 @@ def agreement(counts: np.ndarray, # int, (n originals, 2, options)
              ) -> Estimate | str: # or why there is none
     "Krippendorff's alpha with an interval over originals. ImportError without the package."
     try: import krippendorff
-    except ImportError: raise ImportError("The package krippendorff, which measures agreement, is not installed: pip install 'thesis-ebm[text]'.") from None
+    except ImportError:
+        raise ImportError("The package krippendorff, which measures agreement, is not installed: pip install 'thesis-ebm[text]'.") from None
     shared = counts[(counts.sum(2) > 1).any(1)]
     if not len(shared): return "one rater only"
     if (counts.sum((0, 1)) > 0).sum() < 2: return "all answers are the same"
@@ -547,7 +580,9 @@ def analyse(folder, # of the export
     for path in paths:
         found, gone = read_sheet(path, key, missing)
         twice = {(r.rater, r.item.id, r.question) for r in found} & {(r.rater, r.item.id, r.question) for r in ratings}
-        if twice: raise ValueError(f"{path}: {min(twice)[0]} rated item {min(twice)[1]} in another sheet already; leave one out, or name two raters in a column 'rater'.")
+        if twice:
+            raise ValueError(f"{path}: {min(twice)[0]} rated item {min(twice)[1]} in another sheet already; leave one out, "
+                             "or name two raters in a column 'rater'.")
         ratings, lacking = ratings + found, lacking + gone
     if not ratings: raise ValueError("The sheets hold no rating.")
     measures, questions = {}, {q.name: q for task in tasks(key.labels).values() for q in task.questions}
@@ -557,8 +592,8 @@ def analyse(folder, # of the export
         agreed = agreement(counts_of(ratings, key, questions[question]), "nominal" if question == "label" else "ordinal")
         measures[name] = dict(unit=unit, systems={s: _plain(mean_of(x[k])) for k, s in enumerate(key.systems)}, difference=_plain(difference_of(x)),
                               agreement=agreed if isinstance(agreed, str) else _plain(agreed))
-    return dict(export=key.name, originals=len(key.items) // 2, raters=sorted({r.rater for r in ratings}), ratings=dict(Counter(r.question for r in ratings)),
-                missing=lacking, measures=measures)
+    return dict(export=key.name, originals=len(key.items) // 2, raters=sorted({r.rater for r in ratings}),
+                ratings=dict(Counter(r.question for r in ratings)), missing=lacking, measures=measures)
 
 def _plain(e: Estimate) -> dict:
     finite = lambda v: v if math.isfinite(v) else None
@@ -577,7 +612,7 @@ def describe(found: dict, # of `analyse`
         rows.append([s, *(text(v["systems"][s]) for v in measures.values())])
         there = [said.get((s, f"{m} (human)"), "") for m in measures]
         if any(there): rows.append(["  the thesis", *there])
-    rows += [["difference", *(text(v["difference"]) for v in measures.values())], ["agreement, alpha", *(text(v["agreement"]) for v in measures.values())]]
+    rows += [[label, *(text(v[of]) for v in measures.values())] for label, of in (("difference", "difference"), ("agreement, alpha", "agreement"))]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     n = ", ".join(f"{c:,} of {q}" for q, c in found["ratings"].items())

@@ -346,6 +346,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.arae.styles.train_style': ( '04_arae/styles.html#train_style',
                                                                                 'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.trained': ('04_arae/styles.html#trained', 'thesis_ebm/arae/styles.py'),
+                                        'thesis_ebm.arae.styles.with_mistakes': ( '04_arae/styles.html#with_mistakes',
+                                                                                  'thesis_ebm/arae/styles.py'),
                                         'thesis_ebm.arae.styles.words_of': ('04_arae/styles.html#words_of', 'thesis_ebm/arae/styles.py')},
             'thesis_ebm.arae.text': { 'thesis_ebm.arae.text.Corpus': ('04_arae/text.html#corpus', 'thesis_ebm/arae/text.py'),
                                       'thesis_ebm.arae.text.Corpus.size': ('04_arae/text.html#corpus.size', 'thesis_ebm/arae/text.py'),

@@ -137,17 +137,15 @@ class ARAETransfer(Rewriter):
             *, size: int = 3000, at_least: int = 1, # words of the vocabulary, the most frequent ones; how often each must occur
             steps: int | None = None, minutes: float | None = None, # what training may take; neither: 1,000 steps
             valid: float = 0.05, patience: int = 6, # share held out; looks without gain that end training
-            seed: int = 0, device: str = "auto", dtype: torch.dtype = torch.float32,
-            unreadable: str = "refuse", progress: bool = True, **settings, # fields of `TransferConfig` and `TransferRegime`
-           ) -> "ARAETransfer":
+            seed: int = 0, device: str = "auto", dtype: torch.dtype = torch.float32, unreadable: str = "refuse", progress: bool = True,
+            **settings) -> "ARAETransfer": # fields of `TransferConfig` and `TransferRegime`
         "Train a model. TypeError or ValueError for sentences, labels or settings that cannot be used, and when training diverges."
         limits = check_fit(steps, minutes, dtype, size, at_least, valid, patience, seed)
         config, r, place = *chosen(settings, (TransferConfig(), SMALL_TRANSFER)), find_device(device)
         text, names, gone = labelled_strings(sentences, labels, unreadable)
         kept, rows, skipped = usable(text, gone, config)
         config = replace(config, values=values_of([names[i] for i in rows], kept))
-        y = torch.tensor([config.values.index(names[i]) for i in rows])
-        out = set(hold_out(kept, valid, seed)[1])
+        y, out = torch.tensor([config.values.index(names[i]) for i in rows]), set(hold_out(kept, valid, seed)[1])
         held, train = torch.tensor([s in out for s in kept]), [s for s in kept if s not in out]
         vocabulary = Vocabulary.of(train, size, at_least)
         tokens, watched = (encode(x, vocabulary, config.maxlen).to(place) for x in (train, [s for s in kept if s in out] or train[:1000]))

@@ -1847,6 +1847,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'thesis_ebm.lab.run.Result.tensors': ('00_lab/run.html#result.tensors', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.Result.unpack': ('00_lab/run.html#result.unpack', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.Result.values': ('00_lab/run.html#result.values', 'thesis_ebm/lab/run.py'),
+                                    'thesis_ebm.lab.run.Result.weights': ('00_lab/run.html#result.weights', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.Run': ('00_lab/run.html#run', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.Run.fabric': ('00_lab/run.html#run.fabric', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.Run.log': ('00_lab/run.html#run.log', 'thesis_ebm/lab/run.py'),

@@ -215,7 +215,7 @@ def trained(c, result: Result, words: int, values: int):
     "The model of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"Training diverged at step {result.record['step']}: lower the learning rates.")
     model = build(c, words, values)
-    weights = {k.removeprefix("net."): v for k, v in result.tensors.items() if k.startswith("net.")}
+    weights = result.weights()
     model.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return model.eval().requires_grad_(False)
 

@@ -114,7 +114,7 @@ def train_classifier(config: ClassifierConfig, data: Text, run) -> dict:
 def classifier(result: Result) -> BagClassifier:
     "The classifier of a finished run, in evaluation; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The classifier diverged at step {result.record['step']}: lower its learning rate.")
-    weights = {k.removeprefix("net."): v for k, v in result.tensors.items() if k.startswith("net.")}
+    weights = result.weights()
     ngrams = NGrams(Vocabulary(tuple(result.values["words"])), result.tensors["bigrams"])
     net = BagClassifier(ngrams, weights["embedding.weight"].shape[1], len(weights["output.bias"]), result.tensors["seen"])
     net.load_state_dict(weights)

@@ -216,7 +216,7 @@ def trained(c, result: Result, words: int, values: int):
     if result.diverged: raise RuntimeError(f"Training diverged at step {result.record['step']}: lower the learning rates.")
     model = build(c, words, values)
     weights = result.weights()
-    model.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+    model.to(next(w.dtype for w in weights.values() if w.is_floating_point())).load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 # %% ../../nbs/04_arae/13_styles.ipynb #78f14467

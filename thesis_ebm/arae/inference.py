@@ -78,9 +78,9 @@ def inference_profile(name: str, # smoke | quick | gpu | paper
                       overrides: dict | None = None, # fields of InferenceConfig; `seeds`; `text`: fields of both autoencoders' TextConfig
                      ) -> InferenceProfile:
     "A profile with the reader's overrides; ValueError for an unknown profile or field."
+    if not isinstance(overrides or {}, dict): raise ValueError(f"nli = {overrides!r}: must be a dictionary such as {{'steps': 200}}.")
     p, changes = PROFILES[check_profile(name)], dict(overrides or {})
-    own = {k: changes.pop(k) for k in ("seeds",) if k in changes}
-    text = changes.pop("text", {})
+    own, text = {k: changes.pop(k) for k in ("seeds",) if k in changes}, changes.pop("text", {})
     return replace(override(p, own), config=override(p.config, changes), arae=override(p.arae, text), ae=override(p.ae, text))
 
 # %% ../../nbs/04_arae/14_inference.ipynb #7f2009f4
@@ -143,8 +143,8 @@ def pair_corpus(c: PairText, text: TextConfig) -> PairCorpus:
                       fingerprint=sha256_value([c, corpus(text).vocabulary.words, *(t.fingerprint for t in texts.values())]))
 
 def pairs_of(c: InferenceConfig, text: TextConfig) -> PairCorpus:
-    "The pairs of a configuration, read once in a process."
-    return pair_corpus(PairText(c.pairs, c.source, c.limit, c.words), text)
+    "The pairs of a configuration, read once in a process, whatever kind of model the sentences are for."
+    return pair_corpus(PairText(c.pairs, c.source, c.limit, c.words), kind(text, "arae"))
 
 # %% ../../nbs/04_arae/14_inference.ipynb #4e90ae70
 def labelled(n: int, # training pairs

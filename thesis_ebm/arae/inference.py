@@ -108,7 +108,7 @@ def encode_pairs(text: Text, vocabulary: Vocabulary, words: int) -> Pairs:
     "All pairs of a text; what is too long is cut."
     return Pairs(encode(text.sentences + text.second, vocabulary, words, longer="cut"), text.labels)
 
-# %% ../../nbs/04_arae/14_inference.ipynb #38f261c5
+# %% ../../nbs/04_arae/14_inference.ipynb #b1a631b2
 @dataclass(frozen=True)
 class PairCorpus:
     "Three splits of labelled pairs."
@@ -120,24 +120,27 @@ class PairCorpus:
     provenance: dict # of the training split
     fingerprint: str
 
-def _checked(text: Text, name: str, limit: int) -> Text: # at most `limit` training pairs
-    if text.second is None or text.labels is None: raise ValueError(f"{name} has no labelled pairs: take a corpus that has, such as snli-pairs.")
-    text = text.take(slice(limit or None))
+# %% ../../nbs/04_arae/14_inference.ipynb #38f261c5
+def _checked(text: Text, name: str) -> Text:
+    if text.second is None or text.labels is None:
+        raise ValueError(f"{name} has no labelled pairs: take a corpus that has, such as snli-pairs.")
     few = [label for y, label in enumerate(text.names) if not (text.labels == y).any()]
-    if few: raise ValueError(f"{name}: no training pair has the label {few[0]}: bring pairs of all {len(text.names)} labels, or take more (limit).")
+    if few:
+        raise ValueError(f"{name}: no training pair has the label {few[0]}: bring pairs of all {len(text.names)} labels, or take more (limit).")
     return text
 
 @lru_cache(maxsize=4)
 def pair_corpus(c: PairText, text: TextConfig) -> PairCorpus:
     "The pairs of a configuration, in the words of some sentences; DataMissing, DataDamaged or ValueError when they cannot be had."
     unlabelled = set(load(text.data, "train", text.source, text.limit or None).sentences)
-    texts = {split: load(c.pairs, split, c.source) for split in SPLITS}
-    texts["train"], read = _checked(texts["train"], c.pairs, c.limit), {}
+    texts = {split: load(c.pairs, split, c.source, (split == "train" and c.limit) or None) for split in SPLITS}
+    texts["train"], read = _checked(texts["train"], c.pairs), {}
     for split in ("valid", "test"):
         fresh = torch.tensor([s not in unlabelled for s in texts[split].sentences])
         texts[split] = texts[split].take(fresh)
         read[split] = dict(premise=int((~fresh).sum()), hypothesis=sum(s in unlabelled for s in texts[split].second))
-        if not fresh.any(): raise ValueError(f"{c.pairs}: each premise of its split {split} is an unlabelled sentence of {text.data}: take other sentences.")
+        if not fresh.any():
+            raise ValueError(f"{c.pairs}: each premise of its split {split} is an unlabelled sentence of {text.data}: take other sentences.")
     pairs = {split: encode_pairs(t, corpus(text).vocabulary, c.words) for split, t in texts.items()}
     return PairCorpus(**pairs, names=texts["train"].names, read=read, provenance=texts["train"].provenance,
                       fingerprint=sha256_value([c, corpus(text).vocabulary.words, *(t.fingerprint for t in texts.values())]))
@@ -152,7 +155,8 @@ def labelled(n: int, # training pairs
              seed: int) -> torch.Tensor: # int64, (N,): rows
     "Which training pairs are labelled; ValueError when none is."
     N = round(share * n)
-    if not 0 < N <= n: raise ValueError(f"A share of {share:.4g} of {n:,} training pairs is {N} labelled pairs: take more pairs (limit) or another share.")
+    if not 0 < N <= n:
+        raise ValueError(f"A share of {share:.4g} of {n:,} training pairs is {N} labelled pairs: take more pairs (limit) or another share.")
     return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed(seed, "labelled")))[:N]
 
 # %% ../../nbs/04_arae/14_inference.ipynb #4a403ad7
@@ -172,7 +176,8 @@ class PairClassifier(nn.Module):
         self.encoder = encoder
         self.mlp = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * n, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, values))
 
-    def of_codes(self, c: torch.Tensor) -> torch.Tensor: return self.mlp(features(*c.chunk(2))) # (2 m, n_c): premises, then hypotheses -> (m, values)
+    def of_codes(self, c: torch.Tensor) -> torch.Tensor: # (2 m, n_c): premises, then hypotheses -> (m, values)
+        return self.mlp(features(*c.chunk(2)))
 
     def forward(self, x: Batch) -> torch.Tensor: # (m, values), in the order of the pairs' rows
         "Scores of the pairs of a batch that holds both sentences of each."
@@ -209,6 +214,7 @@ class Best(nn.Module):
         if right > self.accuracy.max(): self.kept.load_state_dict(net.state_dict())
         self.accuracy[self.after.index(done)] = right
 
+# %% ../../nbs/04_arae/14_inference.ipynb #3f95e5ef
 @dataclass(frozen=True)
 class Task:
     "Labelled pairs, and what the encoder begins with."
@@ -220,7 +226,6 @@ class Task:
     @property
     def provenance(self) -> dict: return self.pairs.provenance
 
-# %% ../../nbs/04_arae/14_inference.ipynb #53cd283a
 def first(config: InferenceConfig, data: Task, words: int) -> PairClassifier:
     "The classifier before the first step; ValueError when `start` names another encoder than the one given."
     known = data.model.config.model if data.model else "random"
@@ -228,13 +233,16 @@ def first(config: InferenceConfig, data: Task, words: int) -> PairClassifier:
     encoder = trained(data.model.config, data.model.model, words).encoder.requires_grad_(True).train() if data.model else None
     return build(config, data.text, words, len(data.pairs.names), encoder)
 
+# %% ../../nbs/04_arae/14_inference.ipynb #53cd283a
 def train_inference(config: InferenceConfig, data: Task, run) -> dict:
-    "The experiment: `valid`, accuracy at each look; `after`, its steps; `right`, bool, (N_test,): which test pairs are answered right; `labels`."
+    "The experiment: `valid`, accuracy at each look; `after`, its steps; `right`, bool, (N_test,): which test pairs are answered right."
     device, dtype = run.fabric.device, torch.float64 if run.precision == "64-true" else torch.float32
     rows = labelled(len(data.pairs.train), config.share, run.seed)
-    pairs, valid, test = (x.to(device) for x in (data.pairs.train.take(rows), data.pairs.valid.take(slice(0, config.valid)), data.pairs.test))
+    parts = data.pairs.train.take(rows), data.pairs.valid.take(slice(0, config.valid)), data.pairs.test
+    pairs, valid, test = (x.to(device) for x in parts)
     net = first(config, data, len(pairs.tokens.vocabulary)).to(device, dtype)
-    opt, batches = make_optimiser(Rule("adam", config.lr, beta1=0.9), net.parameters()), Buckets(pairs.lengths, min(config.m, len(rows)), derive_seed(run.seed, "pairs"))
+    opt = make_optimiser(Rule("adam", config.lr, beta1=0.9), net.parameters())
+    batches = Buckets(pairs.lengths, min(config.m, len(rows)), derive_seed(run.seed, "pairs"))
     best = Best(net, valid, config).to(device)
     def step(t):
         some = batches(t).sort()[0]
@@ -248,7 +256,7 @@ def train_inference(config: InferenceConfig, data: Task, run) -> dict:
         return dict(loss=loss)
     train(step, dict(net=net, opt=opt, best=best), config.steps, run)
     with torch.no_grad(): right = best.kept.scores(test).argmax(1) == test.labels
-    return dict(after=best.after, valid=best.accuracy, right=right, labels=test.labels)
+    return dict(after=best.after, valid=best.accuracy, right=right)
 
 # %% ../../nbs/04_arae/14_inference.ipynb #ea611107
 @dataclass(frozen=True)
@@ -272,6 +280,7 @@ class Inferred:
     @property
     def runs(self) -> list[Result]: return [r for r in (self.model, *self.found.values()) if r]
 
+# %% ../../nbs/04_arae/14_inference.ipynb #44d8a889
 def infer_one(job: Job) -> Inferred:
     "Everything of a job; RuntimeError when an autoencoder or a classifier diverged."
     if job.start not in SYSTEMS: raise ValueError(unknown_name("system", job.start, SYSTEMS))

@@ -2,13 +2,15 @@
 
 # %% auto #0
 __all__ = ['MADE_OF', 'LANGUAGE_MODELS', 'hidden', 'encoded', 'word_loss', 'words_of', 'update', 'arae_step', 'game_step',
-           'vae_step', 'lm_step', 'maker', 'about', 'text_workload', 'lm_workload', 'digit_workload', 'plan']
+           'vae_step', 'lm_step', 'maker', 'about', 'text_workload', 'lm_workload', 'digit_workload', 'pair_step',
+           'inference_workloads', 'plan']
 
 # %% ../../nbs/04_arae/10_cost.ipynb #8b448fdc
+from dataclasses import replace
 from functools import cache, partial
 import torch
 import torch.nn.functional as F
-from . import arithmetic, digits
+from . import arithmetic, digits, inference
 from .samples import lm_config
 from .text import TextConfig, TextProfile, build, kind, profile_of
 from ..data.catalog import DataMissing, find
@@ -110,7 +112,25 @@ def digit_workload(profile: str) -> Workload:
     return Workload("digit ARAE", 1, c.steps, ("digit ARAE", c.encoder, c.n, c.decoder, c.nz, c.widths_G, c.widths_f, c.m, c.k), partial(digits.build, c),
                     dict(encoder=ae, decoder=ae, critic=f, generator=G), step, data_bytes=784 * 50_000, dataset="mnist", source=c.data)
 
-MADE_OF = {"fig-4.2": ("arae", "ae"), "tab-4.1": ("arae", "ae"), "fig-4.3": ("arae",), "fig-4.4": ("arae",), "fig-4.5": ("arae",), "fig-4.6": ("arae", "ae", "aae", "vae"), "tab-4.5": ("arae", "ae", "aae")}
+# %% ../../nbs/04_arae/10_cost.ipynb #456aca3e
+def pair_step(c: inference.InferenceConfig, text: TextConfig, net, opt) -> None:
+    "A step of a classifier of pairs."
+    code = encoded(net, torch.zeros(text.maxlen // 2 + 1, 2 * c.m, dtype=torch.long))
+    update(F.cross_entropy(net.of_codes(code), torch.zeros(c.m, dtype=torch.long)), opt)
+
+def inference_workloads(profile: str) -> list[Workload]:
+    "Autoencoders and classifiers of section 4.6.2."
+    q, p = inference.inference_profile(profile), profile_of(profile)
+    c, V, n = q.config, len(SIGNS) + q.arae.size, q.config.limit or 543_000
+    models = [replace(text_workload(replace(p, config=t, seeds=q.seeds), t.model), name=f"{t.model}, for inference") for t in (q.arae, q.ae)]
+    pairs = Workload("classifier of pairs", len(inference.SYSTEMS) * len(inference.SHARES) * q.seeds, c.steps, ("pairs", V, q.arae.n, c.hidden, c.m, q.arae.maxlen),
+                     partial(inference.build, c, q.arae, V), {"": maker("adam", c.lr)}, partial(pair_step, c, q.arae),
+                     data_bytes=8 * (c.words + 2) * n, dataset=c.pairs, source=c.source)
+    return [*models, pairs]
+
+# %% ../../nbs/04_arae/10_cost.ipynb #fb64e2aa
+MADE_OF = {"fig-4.2": ("arae", "ae"), "tab-4.1": ("arae", "ae"), "fig-4.3": ("arae",), "fig-4.4": ("arae",), "fig-4.5": ("arae",),
+           "fig-4.6": ("arae", "ae", "aae", "vae"), "tab-4.5": ("arae", "ae", "aae")}
 LANGUAGE_MODELS = {"fig-4.6": 1, "tab-4.5": 6} # that of the source `lm`, and one for each of five sources
 
 def plan(id: str, profile: str) -> list[Workload] | None:
@@ -119,4 +139,5 @@ def plan(id: str, profile: str) -> list[Workload] | None:
     p = (arithmetic.profile_of if id in ("fig-4.4", "fig-4.5") else profile_of)(profile)
     found = [text_workload(p, name) for name in MADE_OF[id]]
     if id in LANGUAGE_MODELS: found.append(lm_workload(p, LANGUAGE_MODELS[id]))
+    if id == "tab-4.5": found += inference_workloads(profile)
     return found + [digit_workload(profile)] * (id == "fig-4.3")

@@ -1,5 +1,6 @@
 "What all tests share: the root of the checkout, a clean environment, folders of their own."
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -64,3 +65,25 @@ def data(env, tmp_path, monkeypatch) -> Path:
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("THESIS_EBM_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
+
+
+FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync").split()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    "Headless Chromium with a profile of its own, recording its console and every request; skipped, with the reason, without it."
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; install the extra `dev`")
+    from selenium.webdriver.chrome.service import Service
+    chromium, chromedriver = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None), shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        pytest.skip("no Chromium with chromedriver on the PATH; Debian: chromium, chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    yield driver
+    driver.quit()

@@ -1,5 +1,5 @@
 """The report in a real browser: it loads nothing but itself, shows every text as text, and reads well narrow and wide, light and dark."""
-import json, shutil
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,16 +8,7 @@ import pytest
 from thesis_ebm.lab.files import write_text
 from thesis_ebm.lab.report import Entry, Result, report_html
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; install the extra `dev`")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with chromedriver on the PATH; Debian: chromium, chromium-driver")]
-FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-         "--disable-component-update --disable-sync").split()
+pytestmark = pytest.mark.browser
 SPOIL = "<script>window.spoilt = 1</script><img src=x onerror='window.spoilt = 1'>"
 LONG = "W" * 300
 SCREENS = [(width, scheme) for width in (400, 1400) for scheme in ("light", "dark")]
@@ -98,18 +89,6 @@ def page(tmp_path_factory) -> str:
     erratum = {"id": "e1", "where": SPOIL, "as_written": LONG, "counterexample": SPOIL, "repair": LONG, "notebook": SPOIL}
     provenance = dict(package="0.1.0", git=dict(commit=LONG, dirty=True), device=SPOIL, date="2026-11-22T10:00:00Z")
     return write_text(folder / "report.html", report_html(f"quick {SPOIL}", entries(folder), [erratum], provenance)).as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    "Headless Chromium with a profile of its own, recording its console and every request."
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"): options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 def show(driver, page: str, width: int = 400, scheme: str = "light"):

@@ -126,7 +126,7 @@ def trained_digits(c: DigitConfig, seed: int = 0, profile: str = "quick", device
     data = load("mnist", "train", c.data, c.limit or None)
     result = run(train_digits, c, seed, data, profile, device)
     if result.diverged: raise RuntimeError(f"The digits' ARAE diverged at step {result.record['step']}: lower lr_ae, lr_f or lr_G.")
-    weights = {k.removeprefix("net."): v for k, v in result.tensors.items() if k.startswith("net.")}
+    weights = result.weights()
     model = build(c).to(weights["encoder.0.weight"].dtype)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False), result, data

@@ -237,5 +237,5 @@ def trained(c: TextConfig, result: Result, words: int) -> nn.Module:
     "The model of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The {c.model} diverged at step {result.record['step']}: lower lr_ae, lr_f or lr_G.")
     model = build(c, words)
-    model.load_state_dict({k.removeprefix("net."): v for k, v in result.tensors.items() if k.startswith("net.")})
+    model.load_state_dict(result.weights())
     return model.eval().requires_grad_(False)

@@ -277,7 +277,7 @@ _PHRASES = tuple(tuple(f" {p} " for p in (*SAYINGS[y], *(e for e in ENDINGS[y] i
 
 def sentiment(sentence: str) -> int | None: # 0 negative, 1 positive, None: neither, or both
     "What a review says, exactly."
-    words = sentence.split()
+    words = [w for w in sentence.split() if w not in DEGREES]
     told = {(w in _PRAISE) != (before == "not") for before, w in zip(["", *words], words) if w in _PRAISE or w in _BLAME}
     told |= {bool(y) for y in (0, 1) for phrase in _PHRASES[y] if phrase in f" {sentence} "}
     return int(told.pop()) if len(told) == 1 else None

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['cmd_list', 'parse_settings', 'cmd_run', 'summary', 'cmd_reproduce', 'read_csv', 'gather', 'build_report',
            'cmd_report', 'number_text', 'cmd_compare', 'cmd_promote', 'cmd_data', 'benches', 'cmd_bench', 'print_rows',
-           'cmd_plan', 'cmd_doctor', 'parser', 'main']
+           'cmd_plan', 'cmd_rate_export', 'cmd_rate_analyse', 'cmd_doctor', 'parser', 'main']
 
 # %% ../../nbs/00_lab/09_cli.ipynb #b4b6df16
 import argparse
@@ -209,6 +209,20 @@ def _timing_device(device: str):
     settings = read_settings()
     return make_fabric(settings.device if device == "auto" else device, threads=settings.threads).device
 
+# %% ../../nbs/00_lab/09_cli.ipynb #12793e40
+def cmd_rate_export(args) -> int:
+    "Blinded, shuffled rating sheets (a page that works offline, and CSV) from two systems' outputs, and their key, apart."
+    from thesis_ebm.metrics.rating import export_sheets
+    print(export_sheets(args.files, args.out, args.systems, args.n, args.seed))
+    return 0
+
+def cmd_rate_analyse(args) -> int:
+    "Transfer, Similarity and Naturalness of both systems from filled sheets, with intervals and the raters' agreement."
+    from thesis_ebm.metrics.rating import analyse, describe
+    found = analyse(args.folder, args.sheets, args.missing)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else describe(found, read_csv(thesis_csv("tab-4.2"))))
+    return 0
+
 # %% ../../nbs/00_lab/09_cli.ipynb #7aa9474c
 def cmd_doctor(args) -> int:
     "What is installed, which device, how much disk, which data; 1 when something is in the way."
@@ -253,6 +267,19 @@ def _command(sub, name, function, help, profile=False, ids=None, device=False, j
     if json: c.add_argument("--json", action="store_true", help="machine-readable output")
     return c
 
+# %% ../../nbs/00_lab/09_cli.ipynb #7e3616d7
+def _rate_commands(sub) -> None:
+    export = _command(sub, "export", cmd_rate_export, "make sheets")
+    export.add_argument("files", nargs="+", metavar="FILE", help="CSV with the columns system, original, from, to, output, as tab-4.2 writes it")
+    export.add_argument("--systems", nargs=2, metavar=("A", "B"), help="the two that are compared (default: those that the files hold)")
+    export.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    export.add_argument("--n", type=int, default=1000, help="originals (default: 1000, the thesis's)")
+    export.add_argument("--seed", type=int, default=0)
+    analyse = _command(sub, "analyse", cmd_rate_analyse, "read filled sheets", json=True)
+    analyse.add_argument("folder", metavar="FOLDER", help="what `rate export` wrote")
+    analyse.add_argument("sheets", nargs="+", metavar="SHEET", help="filled CSV files, of either task and of any number of raters")
+    analyse.add_argument("--missing", choices=("refuse", "skip"), default="refuse", help="what to do about answers that are not there (default: refuse)")
+
 # %% ../../nbs/00_lab/09_cli.ipynb #32476c26
 def parser() -> argparse.ArgumentParser:
     "The commands and their options."
@@ -276,6 +303,7 @@ def parser() -> argparse.ArgumentParser:
     plan = command("plan", cmd_plan, "what artefacts cost, before they start", profile=True, ids="*", device=True, json=True)
     plan.add_argument("--gpu", default="H200", metavar="NAME", help="the GPU whose least time is told (default: H200)")
     plan.add_argument("--no-timing", action="store_true", help="time no steps on this machine")
+    _rate_commands(sub.add_parser("rate", help="rating sheets for people").add_subparsers(required=True, metavar="export | analyse"))
     command("doctor", cmd_doctor, "versions, device, disk, data")
     return p
 

@@ -163,6 +163,9 @@ class Result:
             raise OSError(f"{path} was changed after it was written: sha256 {sha256_file(path)}, recorded {want}. "
                           f"Delete {self.folder} to make it again.")
         return load(path.read_bytes())
+    def weights(self, prefix: str = "net.") -> dict:
+        "The tensors whose names begin so, by the rest of their names: what a model's `load_state_dict` takes."
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
     @property
     def log(self) -> list[dict]: return read_log(self.folder / "log.csv")
     @property

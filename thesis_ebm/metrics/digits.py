@@ -87,5 +87,5 @@ def digit_classifier(config: ClassifierConfig, # how it is trained
     if result.diverged:
         raise RuntimeError(f"The digit classifier diverged at step {result.record['step']} with {config}: lower its learning rate.")
     net = DigitClassifier()
-    net.load_state_dict({k.removeprefix("net."): v for k, v in result.tensors.items()})
+    net.load_state_dict(result.weights())
     return net.eval(), result

@@ -60,7 +60,7 @@ def train_language_model(config: LMConfig, data: TokenData, run) -> dict:
 def language_model(result: Result) -> RecurrentDecoder:
     "The language model of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The language model diverged at step {result.record['step']}: lower its learning rate.")
-    weights = {k.removeprefix("net."): v for k, v in result.tensors.items()}
+    weights = result.weights()
     net = RecurrentDecoder(*weights["output.weight"].shape)
     net.to(weights["output.weight"].dtype).load_state_dict(weights)
     return net.eval().requires_grad_(False)

@@ -46,6 +46,7 @@ def _bigrams(word: np.ndarray, owner: np.ndarray, V: int) -> tuple[np.ndarray, n
     there = (owner[:-1] == owner[1:]) & (word[:-1] > 0) & (word[1:] > 0)
     return (word[:-1] * V + word[1:])[there], owner[:-1][there]
 
+# %% ../../nbs/00_lab/28_style.ipynb #608773ab
 def ngrams_of(sentences, size: int, # words at most
               bigrams: bool = True) -> NGrams:
     "The n-grams of a text."
@@ -109,10 +110,11 @@ def train_classifier(config: ClassifierConfig, data: Text, run) -> dict:
     train(step, dict(net=net, opt=opt), config.steps, run)
     return dict(bigrams=ngrams.bigrams, seen=net.seen, words=list(ngrams.vocabulary.words), **{f"net.{k}": v for k, v in net.state_dict().items()})
 
+# %% ../../nbs/00_lab/28_style.ipynb #2ea7c091
 def classifier(result: Result) -> BagClassifier:
     "The classifier of a finished run, in evaluation; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The classifier diverged at step {result.record['step']}: lower its learning rate.")
-    weights = {k.removeprefix("net."): v for k, v in result.tensors.items() if k.startswith("net.")}
+    weights = result.weights()
     ngrams = NGrams(Vocabulary(tuple(result.values["words"])), result.tensors["bigrams"])
     net = BagClassifier(ngrams, weights["embedding.weight"].shape[1], len(weights["output.bias"]), result.tensors["seen"])
     net.load_state_dict(weights)

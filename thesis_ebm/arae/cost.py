@@ -112,11 +112,7 @@ def digit_workload(profile: str) -> Workload:
     return Workload("digit ARAE", 1, c.steps, ("digit ARAE", c.encoder, c.n, c.decoder, c.nz, c.widths_G, c.widths_f, c.m, c.k), partial(digits.build, c),
                     dict(encoder=ae, decoder=ae, critic=f, generator=G), step, data_bytes=784 * 50_000, dataset="mnist", source=c.data)
 
-<<<<<<< HEAD
 # %% ../../nbs/04_arae/10_cost.ipynb #456aca3e
-=======
-# %% ../../nbs/04_arae/10_cost.ipynb #574a7713
->>>>>>> 6aefa4fdcd07a909a0cc2b60a4114803de584b78
 def pair_step(c: inference.InferenceConfig, text: TextConfig, net, opt) -> None:
     "A step of a classifier of pairs."
     code = encoded(net, torch.zeros(text.maxlen // 2 + 1, 2 * c.m, dtype=torch.long))
@@ -127,7 +123,6 @@ def inference_workloads(profile: str) -> list[Workload]:
     q, p = inference.inference_profile(profile), profile_of(profile)
     c, V, n = q.config, len(SIGNS) + q.arae.size, q.config.limit or 543_000
     models = [replace(text_workload(replace(p, config=t, seeds=q.seeds), t.model), name=f"{t.model}, for inference") for t in (q.arae, q.ae)]
-<<<<<<< HEAD
     pairs = Workload("classifier of pairs", len(inference.SYSTEMS) * len(inference.SHARES) * q.seeds, c.steps, ("pairs", V, q.arae.n, c.hidden, c.m, q.arae.maxlen),
                      partial(inference.build, c, q.arae, V), {"": maker("adam", c.lr)}, partial(pair_step, c, q.arae),
                      data_bytes=8 * (c.words + 2) * n, dataset=c.pairs, source=c.source)
@@ -136,15 +131,6 @@ def inference_workloads(profile: str) -> list[Workload]:
 # %% ../../nbs/04_arae/10_cost.ipynb #fb64e2aa
 MADE_OF = {"fig-4.2": ("arae", "ae"), "tab-4.1": ("arae", "ae"), "fig-4.3": ("arae",), "fig-4.4": ("arae",), "fig-4.5": ("arae",),
            "fig-4.6": ("arae", "ae", "aae", "vae"), "tab-4.5": ("arae", "ae", "aae")}
-=======
-    shape = ("pairs", V, q.arae.n, c.hidden, c.m, q.arae.maxlen)
-    pairs = Workload("classifier of pairs", len(inference.SYSTEMS) * len(inference.SHARES) * q.seeds, c.steps, shape, partial(inference.build, c, q.arae, V),
-                     {"": maker("adam", c.lr)}, partial(pair_step, c, q.arae), data_bytes=8 * (c.words + 2) * n, dataset=c.pairs, source=c.source)
-    return [*models, pairs]
-
-# %% ../../nbs/04_arae/10_cost.ipynb #6e55ea40
-MADE_OF = {"fig-4.2": ("arae", "ae"), "tab-4.1": ("arae", "ae"), "fig-4.3": ("arae",), "fig-4.4": ("arae",), "fig-4.5": ("arae",), "fig-4.6": ("arae", "ae", "aae", "vae"), "tab-4.5": ("arae", "ae", "aae")}
->>>>>>> 6aefa4fdcd07a909a0cc2b60a4114803de584b78
 LANGUAGE_MODELS = {"fig-4.6": 1, "tab-4.5": 6} # that of the source `lm`, and one for each of five sources
 
 def plan(id: str, profile: str) -> list[Workload] | None:

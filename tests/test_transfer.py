@@ -1,6 +1,8 @@
 "Transfer: bad input of ARAETransfer and of the tables, files, determinism, a run that is stopped and goes on."
+import csv
 import json
 import warnings
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 import pytest
@@ -143,14 +145,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(system, turn, tmp_path, env, monkeypa
     assert all(torch.equal(halves.tensors[k], v) for k, v in whole.tensors.items())
 
 
-def test_table_4_2_writes_what_people_are_asked_about(tmp_path, call):
-    "Its file of sentences has every system, and one row for each of its sentences."
-    import pandas as pd
-    settings = [x for s in ("seeds=1", "steps=2", "test=12", "samples=20", "lm_steps=2", 'cross={"steps": 2}', 'judge={"steps": 5}') for x in ("--set", s)]
-    made = call("thesis-ebm", "run", "tab-4.2", "--profile", "smoke", *settings)
-    assert made.returncode == 0, made.stdout + made.stderr
-    folder = tmp_path / "figures" / "smoke" / "tab-4.2"
-    rows = pd.read_csv(folder / "outputs.csv", keep_default_na=False)
-    assert list(rows) == ["system", "original", "from", "to", "output"] and (rows.groupby("system").size() == 12).all() and rows.system.nunique() == 5
+def test_table_4_2_writes_what_people_are_asked_about(root, call, tmp_path):
+    "The file of sentences beside the reference has every system, and makes sheets."
+    folder = root / "figures" / "reference" / "quick" / "tab-4.2"
+    with open(folder / "outputs.csv", newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    each = Counter(r["system"] for r in rows)
+    assert list(rows[0]) == ["system", "original", "from", "to", "output"] and set(each) == set(styles.SYSTEMS.values()) and len(set(each.values())) == 1
+    assert all(r["from"] != r["to"] for r in rows)
     record = json.loads((folder / "record.json").read_text())
-    assert "outputs.csv" in record["files"] and "BLEU" in record["caption"] and len(record["claims"]) == 10
+    assert "outputs.csv" in record["files"] and "tok:none" in record["caption"] and len(record["claims"]) == 10
+    made = call("thesis-ebm", "rate", "export", folder / "outputs.csv", "--systems", "Cross-Aligned AE", "ARAE, lambda1 = 10", "--out", tmp_path / "sheets", "--n", 20)
+    assert made.returncode == 0 and "20 originals (10" in made.stdout, made.stdout + made.stderr

@@ -151,8 +151,8 @@ class StyleProfile:
 # %% ../../nbs/04_arae/13_styles.ipynb #f1f13b52
 _SHORT = dict(optim_ae="adam", lr_ae=8e-3, lr_G=2e-4, lr_f=1e-3, lr_u=3e-3, beta1=0.5, eps=0.05, lr_enc=0.3, noise=0.0, more_rounds=(), norm_f=False)
 _QUICK = StyleConfig(data="grammar-reviews", source="embedded", limit=25_000, maxlen=10, mislabelled=0.05, k=3, n=64, nz=32, widths_G=(100, 100),
-                     widths_f=(100, 100), widths_u=(100,), init=0.4, steps=500, **_SHORT)
-_CROSS = CrossConfig(embedding=32, n_y=16, n_z=64, filters=12, dropout=0.0, lr=5e-3, lr_D=1e-4, clip=1.0, steps=300)
+                     widths_f=(100, 100), widths_u=(100,), init=0.4, steps=420, **_SHORT)
+_CROSS = CrossConfig(embedding=32, n_y=16, n_z=64, filters=12, dropout=0.0, lr=5e-3, lr_D=1e-4, clip=1.0, steps=260)
 _GPU = StyleConfig(size=10_000, maxlen=15, n=300, init=0.3, steps=12_000, **(_SHORT | dict(lr_ae=2e-3)))
 PROFILES = dict(
     smoke=StyleProfile(replace(_QUICK, limit=400, m=16, k=1, n=12, nz=4, widths_G=(8,), widths_f=(8,), widths_u=(8,), steps=8),
@@ -167,7 +167,7 @@ _THREE = (("SCIENCE", "TECH"), ("ENTERTAINMENT",), ("POLITICS",))
 _DOCS = dict(data="yahoo", source="auto", field="titles", mislabelled=0.0)
 TOPICS = dict(
     smoke=(replace(PROFILES["smoke"].config, **_DOCS | dict(source="embedded")),),
-    quick=(replace(_QUICK, **_DOCS, limit=0, maxlen=10, size=1500, unknown=0.2, n=80, lambda1=1.0, steps=600),),
+    quick=(replace(_QUICK, **_DOCS, limit=0, maxlen=10, size=1500, unknown=0.2, n=64, lambda1=1.0, steps=600),),
     gpu=(replace(_GPU, data="news", values=_THREE, maxlen=12, unknown=0.2),),
     paper=tuple(replace(PROFILES["paper"].config, data="yahoo", field=field) for field in ("titles", "replies")))
 

@@ -63,7 +63,7 @@ class TextProfile:
 
 _BRISK = dict(optim_ae="adam", lr_G=2e-4, lr_f=1e-3, beta1=0.5, k=10, eps=0.05, noise=0.0, lambda1=3.0, more_rounds=(), norm_f=False)
 _QUICK = TextConfig(source="auto", size=1500, maxlen=8, unknown=0.2, n=96, nz=32, widths_G=(100, 100), widths_f=(100, 100), lr_ae=6e-3,
-                    init=0.4, steps=600, queries=200, each=20, edits=2, times=10, **_BRISK)
+                    steps=1000, queries=200, each=20, edits=2, times=10, **_BRISK)
 PROFILES = dict(
     smoke=TextProfile(replace(_QUICK, source="embedded", limit=600, size=200, unknown=1.0, n=16, m=16, k=2, steps=12, queries=10, each=5, times=3),
                       seeds=1, samples=60, lm_steps=8, test=60),
@@ -81,7 +81,7 @@ def profile_of(name: str, # smoke | quick | gpu | paper
     return replace(override(p, own), config=override(p.config, changes))
 
 # %% ../../nbs/04_arae/05_text.ipynb #13cf542d
-_CAPTIONS = replace(_QUICK, data="grammar", limit=20_000, maxlen=14, unknown=1.0, n=80, k=5, lr_ae=1e-2, queries=50, edits=3, times=4)
+_CAPTIONS = replace(_QUICK, data="grammar", limit=20_000, maxlen=14, unknown=1.0, n=80, k=5, init=0.4, lr_ae=1e-2, steps=600, queries=50, edits=3, times=4)
 CAPTIONS = dict(smoke=replace(PROFILES["smoke"].config, data="grammar", maxlen=14, edits=3), quick=_CAPTIONS,
                 gpu=PROFILES["gpu"].config, paper=PROFILES["paper"].config) # of the ARAE of captions
 

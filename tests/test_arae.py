@@ -162,11 +162,11 @@ def test_an_interrupt_keeps_the_best_so_far(monkeypatch):
         if t == at:
             raise KeyboardInterrupt
         return iterate(p, t)
-    monkeypatch.setattr(use, "iterate", interrupted)
+    monkeypatch.setattr(use.Watch, "turn", staticmethod(interrupted))
     with pytest.warns(UserWarning, match="Interrupted at step 11"):
         model = ARAE.fit(CORPUS, **SMALL)
     assert [r["step"] for r in model.history] == [2, 4, 6, 8, 10] and len(model.sample(2)) == 2
-    monkeypatch.setattr(use, "iterate", lambda p, t: interrupted(p, t, 1))
+    monkeypatch.setattr(use.Watch, "turn", staticmethod(lambda p, t: interrupted(p, t, 1)))
     with pytest.raises(KeyboardInterrupt):
         ARAE.fit(CORPUS, **SMALL)
 

@@ -141,6 +141,7 @@ def test_plan_in_words(call):
 @pytest.mark.parametrize("i", range((ROOT / "README.md").read_text().count("```python\n")))
 def test_the_readme_examples_run(call, tmp_path, i):
     code = (ROOT / "README.md").read_text().split("```python\n")[i + 1].split("```")[0]
-    holds = "len(set(model.sample(50))) > 10" if "ARAE" in code else "all(v.isfinite().all() for v in losses.values()) and t == 99"
+    holds = ("len(set(model.sample('positive', 50))) > 10" if "ARAETransfer" in code else "len(set(model.sample(50))) > 10" if "ARAE" in code
+             else "all(v.isfinite().all() for v in losses.values()) and t == 99")
     done = call("python", "-c", f"{code}\nassert {holds}", cwd=tmp_path, extra=dict(THESIS_EBM_ROOT=str(ROOT)))
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = os.environ.get("THESIS_EBM_DATA", "")
 BIN = Path(sys.executable).parent
+os.environ["OMP_NUM_THREADS"] = "1" # tests run side by side, one for each core: a second thread of each only waits
 
 
 def clean_env(folder: Path, **more) -> dict:

@@ -35,8 +35,8 @@ class ArithmeticProfile:
     transforms: tuple[tuple[str, str], ...] = (("verb", "walking"), ("subject", "man"), ("modifier", "two"), ("subject", "dog"),
                                                ("verb", "standing"), ("modifier", "several")) # slot, wanted word; none: frequent ones
 
-_TINY = replace(CAPTIONS["quick"], limit=2000, m=48, n=48, k=2, widths_G=(50, 50), widths_f=(50, 50), steps=120, queries=10, times=2)
-PROFILES = dict(smoke=ArithmeticProfile(_TINY, 400, 4, 10, transforms=()), quick=ArithmeticProfile(CAPTIONS["quick"], 8_000, 40),
+_TINY = replace(CAPTIONS["quick"], limit=2000, m=48, n=48, k=2, widths_G=(50, 50), widths_f=(50, 50), steps=150, queries=10, times=2)
+PROFILES = dict(smoke=ArithmeticProfile(_TINY, 600, 5, 10, transforms=()), quick=ArithmeticProfile(CAPTIONS["quick"], 8_000, 40),
                 gpu=ArithmeticProfile(CAPTIONS["gpu"], 200_000, 200), paper=ArithmeticProfile(CAPTIONS["paper"], 1_000_000, 1000))
 
 # %% ../../nbs/04_arae/15_arithmetic.ipynb #3921ef01

@@ -65,6 +65,14 @@ def test_a_label_that_was_not_seen(model, to, kind, words):
     assert words in said(error)
 
 
+def test_without_an_adversary_nothing_can_be_drawn():
+    plain = ARAETransfer.fit(CORPUS, LABELS, **SMALL | dict(adversary="none", lambda2=0.0))
+    assert len(plain.transfer(CORPUS[:2], to="here")) == 2
+    with pytest.raises(ValueError) as error:
+        plain.sample("here", 2)
+    assert "generator was not trained" in said(error)
+
+
 def test_sentences_that_cannot_be_transferred(model):
     for bad in ([], [""], ["so " * 40], "one string", [None]):
         with pytest.raises((ValueError, TypeError)) as error:

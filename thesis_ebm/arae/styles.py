@@ -4,8 +4,8 @@
 __all__ = ['SYSTEMS', 'PROFILES', 'TOPICS', 'OWN', 'METRICS', 'POSSIBLE', 'StyleText', 'regroup', 'Valued', 'StyleCorpus',
            'with_mistakes', 'style_corpus', 'text_of', 'StyleConfig', 'CrossConfig', 'StyleProfile', 'profile_of',
            'topics_of', 'style_config', 'build', 'train_style', 'trained', 'MoveConfig', 'move', 'tested', 'words_of',
-           'move_sentences', 'Styled', 'StyleJob', 'lm_config', 'labelled_text', 'style_source', 'styled', 'Measures',
-           'compared', 'certain', 'measure', 'Topics', 'topics_said', 'moved_topics']
+           'move_sentences', 'Styled', 'StyleJob', 'labelled_text', 'style_source', 'styled', 'Measures', 'compared',
+           'certain', 'measure', 'Topics', 'topics_said', 'moved_topics']
 
 # %% ../../nbs/04_arae/13_styles.ipynb #5ad6a66c
 from dataclasses import dataclass, fields, replace
@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from .cross_aligned import CrossAligned, CrossPlayer, CrossRegime, cross_iterate, cross_transfer
-from .samples import Of
+from .samples import Of, lm_config, some
 from .transfer import LabelledSentences, TransferARAE, TransferPlayer, TransferRegime, transfer, transfer_iterate
 from ..data.grammar import sentiment
 from ..data.images import SPLITS
@@ -25,7 +25,7 @@ from ..lab.files import sha256_value
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile, unknown_name
 from ..lab.train import derive_seed, train
-from ..metrics.language_model import LMConfig, TokenData, language_model, sentence_nll, train_language_model
+from ..metrics.language_model import TokenData, language_model, sentence_nll, train_language_model
 from ..metrics.style import ClassifierConfig, bleu, bleu_counts, classifier, train_classifier, transfer_hits
 
 # %% ../../nbs/04_arae/13_styles.ipynb #44e49cd0
@@ -203,8 +203,8 @@ def train_style(config, data: StyleCorpus, run) -> dict:
     "The experiment: weights ('net.*')."
     device, dtype = run.fabric.device, torch.float64 if run.precision == "64-true" else torch.float32
     model = build(config, len(data.vocabulary), len(data.names)).to(device, dtype)
-    feed = LabelledSentences(data.train.tokens.to(device), data.train.labels, TransferRegime(m=config.m), run.seed)
     cross = isinstance(config, CrossConfig)
+    feed = LabelledSentences(data.train.tokens.to(device), data.train.labels, TransferRegime(m=config.m) if cross else config, run.seed)
     player, play = (CrossPlayer(model, config, feed), cross_iterate) if cross else (TransferPlayer(model, config, feed), transfer_iterate)
     def step(t):
         with run.fabric.autocast(): return play(player, t)
@@ -247,8 +247,7 @@ def move_sentences(config: MoveConfig, data: Of, run) -> dict:
     y = test.labels
     moved = dict(test=torch.stack([move(c, model, test, (y + s) % K) for s in range(1, K)]))
     if not config.samples: return moved
-    order = torch.randperm(len(text.train), generator=torch.Generator().manual_seed(derive_seed(run.seed, "moved")))[:config.samples]
-    seen = text.train.take(order).to(device)
+    seen = some(text.train, config.samples, derive_seed(run.seed, "moved")).to(device)
     return moved | dict(train=move(c, model, seen, (seen.labels + 1) % K))
 
 # %% ../../nbs/04_arae/13_styles.ipynb #348d400c
@@ -263,7 +262,7 @@ class Styled:
 @dataclass(frozen=True)
 class StyleJob:
     "A system or a judge, to be sent to another process."
-    name: str # one of SYSTEMS; classifier-of-text | reader-of-text
+    name: str # one of SYSTEMS, or judge | real
     p: StyleProfile
     config: object
     seed: int
@@ -272,11 +271,6 @@ class StyleJob:
 
     def __repr__(self): return f"{SYSTEMS.get(self.name, self.name)}, seed {self.seed}"
     def run(self, experiment, config, data) -> Result: return run(experiment, config, self.seed, data, self.profile, self.device)
-
-def lm_config(p: StyleProfile) -> LMConfig:
-    "Of the language models: as many units as the autoencoders, trained by the same rule."
-    brisk = dict(optim="adam", lr=p.config.lr_ae) if p.config.optim_ae == "adam" else {}
-    return LMConfig(n=p.config.n, m=p.config.m, steps=p.lm_steps, **brisk)
 
 def labelled_text(text: StyleCorpus) -> Text:
     "The training sentences as the classifier reads them."

@@ -13,7 +13,7 @@ from numbers import Integral
 import torch
 from .model import codes_of
 from .transfer import LabelledSentences, TransferARAE, TransferPlayer, TransferRegime, labelled, transfer, transfer_iterate
-from .use import LEAST, SMALL, Config, Keeper, Reader, Watch, check_fit, check_numbers, chosen, find_device, hold_out, own_randomness
+from .use import LEAST, SMALL, Config, Keeper, Latent, Reader, Watch, check_fit, chosen, find_device, hold_out, own_randomness
 from .use import strings_or_file, trained, usable
 from ..data.tokens import UNK, Tokens, Vocabulary, encode, in_batches, sentences_of
 from ..lab.recurrent import decode
@@ -91,7 +91,7 @@ class TransferWatch(Watch):
         return row
 
 # %% ../../nbs/04_arae/16_transfer_use.ipynb #3c493f1f
-class Labeller(Keeper, Reader):
+class Labeller(Keeper, Reader, Latent):
     "A trained model that knows labels."
     kind, settings = "ARAETransfer", (TransferConfig(), TransferRegime())
 
@@ -123,13 +123,10 @@ class Rewriter(Labeller):
         ids = transfer(self.model, tokens, self.number(to, len(tokens)), self.config.maxlen + 1, how, **options)
         return sentences_of(ids, self.vocabulary)
 
-    @torch.no_grad()
     def sample(self, to, n: int = 10, how: str = "greedy", seed: int = 0, **options) -> list[str]: # to: a label
         "New sentences of a label, decoded from g(z)."
-        check_numbers(n=(n, 1, math.inf))
-        z = torch.randn(n, self.config.nz, generator=torch.Generator().manual_seed(derive_seed(int(seed), "z")), dtype=self.dtype)
-        D = self.model.decoder[int(self.number(to, 1))]
-        return sentences_of(decode(D, self.model.generate(z.to(self.device)), how, self.config.maxlen + 1, seed, **options), self.vocabulary)
+        D, c = self.model.decoder[int(self.number(to, 1))], self.generate(self.z(n, seed)).to(self.device)
+        return sentences_of(decode(D, c, how, self.config.maxlen + 1, seed, **options), self.vocabulary)
 
 # %% ../../nbs/04_arae/16_transfer_use.ipynb #7c34efb4
 class ARAETransfer(Rewriter):

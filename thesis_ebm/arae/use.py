@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['SMALL', 'STEPS', 'LEAST', 'FILES', 'Config', 'check_numbers', 'find_device', 'own_randomness', 'strings',
            'strings_or_file', 'usable', 'hold_out', 'word_error', 'Watch', 'play', 'Trained', 'Reader', 'Coder',
-           'Drawer', 'read_saved', 'Keeper', 'chosen', 'trained', 'check_fit', 'ARAE']
+           'Latent', 'Drawer', 'read_saved', 'Keeper', 'chosen', 'trained', 'check_fit', 'ARAE']
 
 # %% ../../nbs/04_arae/07_use.ipynb #7afc6b7b
 import hashlib
@@ -257,7 +257,7 @@ class Coder(Reader):
         return nll_of(self.model, tokens, codes_of(self.model, tokens))
 
 # %% ../../nbs/04_arae/07_use.ipynb #d1c6d35b
-class Drawer(Coder):
+class Latent(Trained):
     "The generator of a trained model."
     @torch.no_grad()
     def generate(self, z: torch.Tensor) -> torch.Tensor: # (N, n_z) -> (N, n_c), on the CPU
@@ -271,6 +271,8 @@ class Drawer(Coder):
         generator = torch.Generator().manual_seed(derive_seed(int(seed), "z"))
         return torch.randn(n, self.config.nz, generator=generator, dtype=self.dtype)
 
+class Drawer(Coder, Latent):
+    "New sentences of a trained model."
     def sample(self, n: int = 10, how: str = "greedy", seed: int = 0, **options) -> list[str]:
         "New sentences, decoded from g(z); options of `decode`."
         return self.decode(self.generate(self.z(n, seed)), how, seed, **options)

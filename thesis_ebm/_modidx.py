@@ -2198,4 +2198,14 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'thesis_ebm.metrics.style.train_classifier': ( '00_lab/style.html#train_classifier',
                                                                                          'thesis_ebm/metrics/style.py'),
                                           'thesis_ebm.metrics.style.transfer_hits': ( '00_lab/style.html#transfer_hits',
-                                                                                      'thesis_ebm/metrics/style.py')}}}
+                                                                                      'thesis_ebm/metrics/style.py')},
+            'thesis_ebm.swwae.layers': { 'thesis_ebm.swwae.layers.grid': ('06_swwae/layers.html#grid', 'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.phase_pool': ( '06_swwae/layers.html#phase_pool',
+                                                                                 'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.phase_unpool': ( '06_swwae/layers.html#phase_unpool',
+                                                                                   'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.pool': ('06_swwae/layers.html#pool', 'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.regions': ('06_swwae/layers.html#regions', 'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.unpool': ('06_swwae/layers.html#unpool', 'thesis_ebm/swwae/layers.py'),
+                                         'thesis_ebm.swwae.layers.upsample': ( '06_swwae/layers.html#upsample',
+                                                                               'thesis_ebm/swwae/layers.py')}}}

@@ -20,12 +20,12 @@ from ..data.catalog import load
 from ..data.images import Images
 from .digits import training_digits
 from .model import Generator, loss_G
-from .population import Players, Population, check_shared, read_window
 from ..energy import reconstruction_energy
 from ..lab.ensemble import MemberOptimiser, Replay, Rule, Stack
 from ..lab.groups import Recipe, Trained, family_of, model_id, results_of, train_models
 from ..lab.noise import Noise, normal
 from ..lab.plan import Workload
+from ..lab.population import Members, Players, check_shared, read_window
 from ..lab.run import override
 from ..lab.settings import check_profile, unknown_name
 from ..lab.train import Batches, derive_seed, train
@@ -262,19 +262,17 @@ def train_alone(c: LadderConfig, seed: int, pool: Images, dtype=torch.float32):
 LADDER_SHARED = ("hidden", "sigma", "decay", "anneal", "nLayerG", "sizeG", "nz", "batch", "steps", "data", "pool", "shrink")
 LOSSES = ("cost", "E_real", "E_fake", "loss_G", "margin") # of a step; the last three are 0 for a plain ladder and after the decay
 
-class Ladders(Population):
+class Ladders(Members):
     "Ladder networks, some with generators, trained as one computation."
     def __init__(self, configs: list[LadderConfig], seeds: list[int], pool: Images, device="cpu", dtype=torch.float32, autocast=nullcontext):
         check_shared(configs, LADDER_SHARED)
-        self.members = sorted(range(len(configs)), key=lambda i: (configs[i].adversarial, rule_D(configs[i]), rule_G(configs[i])))
-        self.configs, self.seeds = [configs[i] for i in self.members], [seeds[i] for i in self.members]
+        super().__init__(configs, seeds, sorted(range(len(configs)), key=lambda i: (configs[i].adversarial, rule_D(configs[i]), rule_G(configs[i]))))
         Ds, Gs = zip(*(initial(c, s) for c, s in zip(self.configs, self.seeds)))
         side = lambda nets, rule, rows: Players((), stack := Stack([nets[i].to(dtype) for i in rows], device),
                                                 MemberOptimiser(stack, [rule(self.configs[i]) for i in rows]), torch.tensor(rows, device=device))
         playing = [i for i, c in enumerate(self.configs) if c.adversarial]
         self.Ds, self.Gs = [side(Ds, rule_D, list(range(len(configs))))], [side(Gs, rule_G, playing)] if playing else []
         self.images, self.labels, self.dtype, self.autocast = unit(pool.images.to(device), configs[0].shrink).to(dtype), pool.labels.to(device), dtype, autocast
-        self.died, self.last = {}, {} # member -> step where it died; member -> its mean losses over the last window
         self.seat()
 
     def step(self, t: int) -> dict: # name -> losses (M,), by place
@@ -287,6 +285,8 @@ class Ladders(Population):
         return self.replay[contrasted](partial(play, self, contrasted))
 
     def seat(self) -> None: seat(self)
+    @property
+    def device(self) -> torch.device: return self.images.device
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #b2e478e3
 def seat(p: Ladders) -> None:

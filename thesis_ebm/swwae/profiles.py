@@ -79,14 +79,14 @@ _tiny = dict(source="embedded", limit=200, batch=8, unlabelled=8, steps=6)
 
 FIG_6_2 = dict(
     smoke=Necessity(SWWAEConfig("(4)5c-(4)3c", **_unsup, **_tiny | dict(size=14)), sizes=(2, 8), seeds=2),
-    quick=Necessity(SWWAEConfig("(8)5c-(16)3c", **_unsup, source="embedded", unlabelled=32, steps=250, lr=3e-3)),
+    quick=Necessity(SWWAEConfig("(8)5c-(16)3c", **_unsup, source="embedded", unlabelled=24, steps=160, lr=3e-3), seeds=4),
     gpu=Necessity(SWWAEConfig("(16)5c-(32)3c", **_unsup, **_full, steps=3000)),
     paper=Necessity(SWWAEConfig("(16)5c-(32)3c", **_unsup, **_full, steps=30_000)))
 
 _moved = dict(pad=2, room=3, keep=True)
 FIG_6_3 = dict(
     smoke=Translation(SWWAEConfig("(4)5c-2p-(4)3c-16p", **_unsup, **_moved, **_tiny), seeds=2),
-    quick=Translation(SWWAEConfig("(8)5c-(8)3c-2p-(16)3c-16p", **_unsup, **_moved, source="embedded", unlabelled=32, steps=300, lr=3e-3)),
+    quick=Translation(SWWAEConfig("(8)5c-(8)3c-2p-(16)3c-16p", **_unsup, **_moved, source="embedded", unlabelled=16, steps=200, lr=3e-3)),
     gpu=Translation(SWWAEConfig("(32)5c-(32)3c-2p-(32)3c-16p", **_unsup, **_moved, **_full, steps=3000)),
     paper=Translation(SWWAEConfig("(32)5c-(32)3c-2p-(32)3c-16p", **_unsup, **_moved, **_full, steps=30_000)))
 

@@ -2403,6 +2403,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.swwae.train.image_of': ('06_swwae/train.html#image_of', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.initial': ('06_swwae/train.html#initial', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.judged': ('06_swwae/train.html#judged', 'thesis_ebm/swwae/train.py'),
+                                        'thesis_ebm.swwae.train.labelled_batches': ( '06_swwae/train.html#labelled_batches',
+                                                                                     'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.member_losses': ( '06_swwae/train.html#member_losses',
                                                                                   'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.member_of': ('06_swwae/train.html#member_of', 'thesis_ebm/swwae/train.py'),

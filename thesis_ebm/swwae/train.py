@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'LOSSES', 'SHOWN', 'SWWAEConfig', 'rate', 'Pools', 'pools', 'image_of', 'prepared', 'moved', 'shape',
-           'build', 'initial', 'rule', 'sort_key', 'Autoencoders', 'Seats', 'seats', 'draw', 'seat', 'fill',
-           'member_losses', 'play', 'train_alone', 'SWWAEGroup', 'member_of', 'judged', 'nothing', 'train_swwae', 'row',
-           'weights', 'work', 'cost', 'size', 'order', 'as_group', 'recipe', 'SWWAEStudy', 'study']
+           'build', 'initial', 'rule', 'sort_key', 'Autoencoders', 'Seats', 'seats', 'labelled_batches', 'draw', 'seat',
+           'fill', 'member_losses', 'play', 'train_alone', 'SWWAEGroup', 'member_of', 'judged', 'nothing',
+           'train_swwae', 'row', 'weights', 'work', 'cost', 'size', 'order', 'as_group', 'recipe', 'SWWAEStudy',
+           'study']
 
 # %% ../../nbs/06_swwae/03_train.ipynb #fd5ecdf7
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from itertools import groupby
 import torch
 from torch import nn
 from ..data.images import Images, to_unit
-from ..data.labelled import balanced, contrast, images, labelled_batches, mirror, moves, translate, unlabelled
+from ..data.labelled import balanced, contrast, images, mirror, moves, translate, unlabelled
 from ..lab.ensemble import MemberOptimiser, Replay, Rule, Stack, dropout_masks
 from ..lab.groups import Recipe, Trained, family_of, model_id, results_of, train_models
 from ..lab.noise import Noise, draw_masks
@@ -36,6 +37,7 @@ class SWWAEConfig:
     rec: float = 0.0 # lambda_L2rec
     mid: float = 0.0 # lambda_L2M
     labels: int = 0 # training images with a label, as many of each class; 0: all
+    share: float = 0.0 # instead: share of each class that has a label, (0, 1]
     batch: int = 100 # labelled images of a step: not given
     unlabelled: int = 100 # images of a step that count for the reconstruction only; 0: the labelled ones are all: not given
     lr: float = 1e-3 # Adam's: not given
@@ -136,7 +138,7 @@ def initial(c: SWWAEConfig, image: tuple[int, int, int], seed: int) -> SWWAE:
 
 def rule(c: SWWAEConfig) -> Rule: return Rule("adam", c.lr, c.beta1)
 
-def sort_key(c: SWWAEConfig) -> tuple: return shape(c), rule(c), c.labels
+def sort_key(c: SWWAEConfig) -> tuple: return shape(c), rule(c), c.labels, c.share
 
 # %% ../../nbs/06_swwae/03_train.ipynb #45eea60d
 class Autoencoders(Members):
@@ -180,14 +182,22 @@ class Seats:
 def seats(p: Autoencoders, d: Players) -> Seats:
     "For the members of a stack."
     configs, seeds = ([values[i] for i in d.rows.tolist()] for values in (p.configs, p.seeds))
-    c, kinds = configs[0], [(s, c.labels) for c, s in zip(configs, seeds)]
+    c, kinds = configs[0], [(s, c.share or c.labels) for c, s in zip(configs, seeds)]
     distinct, (B, U) = sorted(set(kinds)), c.rows
     room = lambda *shape, dtype=p.dtype: torch.zeros(*shape, dtype=dtype, device=p.device)
     return Seats([draw(p, s, labels, c) for s, labels in distinct], torch.tensor([distinct.index(k) for k in kinds], device=p.device),
                  room(len(distinct), B + U, *p.image), room(len(distinct), B, dtype=torch.int64), Noise(seeds, p.device),
                  torch.tensor([[c.nll, c.rec, c.mid] for c in configs], dtype=p.dtype, device=p.device))
 
-def draw(p: Autoencoders, seed: int, labels: int, c: SWWAEConfig) -> tuple:
+def labelled_batches(labels: torch.Tensor, # of the training images, (N,)
+                     n: int | float, # how many are given, or a share of each class; 0: all
+                     batch: int, seed: int) -> tuple[torch.Tensor, Batches]:
+    "Indices of a seed's labelled images, repeated where they are fewer than a batch, and the order of their batches."
+    chosen = balanced(labels.cpu(), n, seed) if n else torch.arange(len(labels))
+    chosen = chosen.repeat(-(-batch // len(chosen))).to(labels.device)
+    return chosen, Batches(len(chosen), batch, derive_seed(seed, "labelled"), labels.device)
+
+def draw(p: Autoencoders, seed: int, labels: int | float, c: SWWAEConfig) -> tuple:
     "The random choices of a seed: noise, labelled images, the order of both kinds."
     B, U = c.rows
     some = labelled_batches(p.labels, labels, B, seed) if B else (None, None)
@@ -233,7 +243,7 @@ def train_alone(c: SWWAEConfig, seed: int, data: Pools, dtype=torch.float32) -> 
     "One model trained by itself: it, and the losses of each step."
     net, (B, U), noise = initial(c, image_of(c, data.everything), seed).to(dtype).train(), c.rows, Noise([seed])
     optimiser = torch.optim.Adam(net.parameters(), c.lr, betas=(c.beta1, 0.999))
-    chosen, some = labelled_batches(data.train.labels, c.labels, B, seed) if B else (None, None)
+    chosen, some = labelled_batches(data.train.labels, c.share or c.labels, B, seed) if B else (None, None)
     pool, history = data.everything, []
     every = Batches(len(pool), U, derive_seed(seed, "data")) if U else None
     for t in range(c.steps):
@@ -316,8 +326,8 @@ def work(c: SWWAEConfig, image: tuple[int, int, int]) -> tuple[float, float]: # 
     return products * (1 + c.reconstructs), 4.0 * sum(torch.Size(s).numel() for s in sizes) * (1 + c.reconstructs)
 
 def cost(c: SWWAEConfig, seed: int, image: tuple[int, int, int] = (1, 28, 28)) -> float:
-    "Relative time of a training."
-    return c.steps * sum(c.rows) * work(c, image)[0]
+    "Relative time of a training; phase pooling makes a step about twice as long (measured on a CPU)."
+    return c.steps * sum(c.rows) * work(c, image)[0] * (1 + (c.pooling == "phase"))
 
 def size(c: SWWAEConfig, seed: int, image: tuple[int, int, int] = (1, 28, 28)) -> float: # bytes
     "What a member takes in training: weights, gradients, moments; activations of all rows."

@@ -6,7 +6,7 @@ import pytest
 @pytest.mark.parametrize("setting, says", [
     ("labels=[100, 55]", "labels = 55: must be a positive multiple of 10"),
     ("labels=0", "labels = 0: must be a positive multiple of 10"),
-    ("labels=1000", "labels = 1000: 100 of each class are needed, but one class of the pool has 20"),
+    ("labels=1000", "labels = 1000: 100 of each class are needed, but class 0 of the pool has 20"),
     ("labels=hundred", "Setting 'labels' has the type tuple"),
     ("model=ladder", "Unknown model 'ladder'"),
     ("lamda=500", "Unknown setting 'lamda'. Did you mean 'lam'?"),

@@ -1401,8 +1401,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'thesis_ebm/ebgan/ladder.py'),
                                          'thesis_ebm.ebgan.ladder.initial': ('03_ebgan/ladder.html#initial', 'thesis_ebm/ebgan/ladder.py'),
                                          'thesis_ebm.ebgan.ladder.join': ('03_ebgan/ladder.html#join', 'thesis_ebm/ebgan/ladder.py'),
-                                         'thesis_ebm.ebgan.ladder.labelled': ( '03_ebgan/ladder.html#labelled',
-                                                                               'thesis_ebm/ebgan/ladder.py'),
                                          'thesis_ebm.ebgan.ladder.ladder_losses': ( '03_ebgan/ladder.html#ladder_losses',
                                                                                     'thesis_ebm/ebgan/ladder.py'),
                                          'thesis_ebm.ebgan.ladder.learn': ('03_ebgan/ladder.html#learn', 'thesis_ebm/ebgan/ladder.py'),

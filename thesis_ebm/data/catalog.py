@@ -135,8 +135,8 @@ def _classes(name: str, title: str, licence: str, remedy: str, *layouts: tuple[s
     at = lambda place, layout: tuple(place + pattern for pattern in layout)
     return Dataset(name, title, licence, {}, (), "", "thesis_ebm.data.labelled:read_labelled", embedded, instead,
                    (*(at(p, layout) for layout in layouts for p in places), *(at(p, _OWN) for p in places[:2])), many=True,
-                   remedy=f"It is not downloaded for you: {remedy} {_BELOW}, or let torchvision.datasets.{name.upper()}(root, download=True) "
-                          f"put it there; or make {name}/train/CLASS/*.png and {name}/test/CLASS/*.png there.")
+                   remedy=f"It is not downloaded for you: {remedy} {_BELOW}, or let torchvision.datasets.{name.upper()}"
+                          f"(root, {'split, ' * (name == 'svhn')}download=True) put it there; or make {name}/train/CLASS/*.png and {name}/test/CLASS/*.png there.")
 
 _CROPS = "crops of 8 photographs, of which train, valid and test share no pixel, with {} as classes"
 

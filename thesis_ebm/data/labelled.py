@@ -122,8 +122,8 @@ def read_pickled(path: Path) -> Stored:
         raise DataDamaged(f"{path} was not opened as a file of CIFAR: {e or type(e).__name__}. Replace it with a good copy.") from None
     named = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in content.items()} if isinstance(content, dict) else {}
     rows, labels = named.get("data"), named.get("fine_labels", named.get("labels"))
-    try: rows, labels = np.asarray(rows), np.asarray(labels).astype(np.int64)
-    except (ValueError, TypeError): labels = np.empty((0, 0))
+    try: rows, labels = np.asarray(rows), np.asarray(labels, np.int64)
+    except (ValueError, TypeError, OverflowError): rows, labels = np.empty(0), np.empty(0)
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or labels.shape != rows.shape[:1]:
         raise DataDamaged(f"{path} holds no images of CIFAR: {rows.shape} of {rows.dtype} with {labels.shape} labels, not (n, 3072) bytes with n.")
     return Stored(path, torch.from_numpy(labels), reader(lambda a, b: rows[a:b].reshape(-1, 3, 32, 32)))

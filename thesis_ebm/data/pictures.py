@@ -374,6 +374,7 @@ def pictures(data: str, # a name of the catalogue, or a path to a folder or an a
             ) -> Pictures:
     "A set of squares. DataMissing, DataDamaged or ValueError, in one sentence, when it cannot be had."
     found = locate(data)
+    if found.dataset.reader and found.source != "own": raise ValueError(f"{data} is no set of pictures of any size: data.catalog.load({data!r}) reads it.")
     if limit < 0: raise ValueError(f"limit = {limit}: must be 0, for all, or the number of pictures.")
     policy = Policy(unreadable, grey or ("convert" if found.dataset.name.startswith("imagenet") else "refuse"), small)
     return _pictures(data, square, split, limit, policy, memory_gb, fingerprint(found), tuple(found.files.values()))

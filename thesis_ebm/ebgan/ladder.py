@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['TESTED', 'LADDER_SHARED', 'LOSSES', 'PROFILES', 'standardise', 'Combinator', 'Ladder', 'energy', 'ladder_losses',
-           'fake_energies', 'contrast', 'LadderConfig', 'margin', 'rate', 'Digits', 'join', 'digits', 'labelled',
-           'build', 'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'noise_real', 'noise_fake', 'with_labels',
-           'single_step', 'train_alone', 'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of',
-           'LadderGroup', 'train_ladders', 'row', 'order', 'weights', 'cost', 'size', 'as_group', 'recipe',
-           'LadderProfile', 'profile_of', 'LadderStudy', 'study', 'workload', 'plan']
+           'fake_energies', 'contrast', 'LadderConfig', 'margin', 'rate', 'Digits', 'join', 'digits', 'build',
+           'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'noise_real', 'noise_fake', 'with_labels', 'single_step',
+           'train_alone', 'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of', 'LadderGroup',
+           'train_ladders', 'row', 'order', 'weights', 'cost', 'size', 'as_group', 'recipe', 'LadderProfile',
+           'profile_of', 'LadderStudy', 'study', 'workload', 'plan']
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #0e3819a2
 from contextlib import nullcontext
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from ..data.catalog import load
 from ..data.images import Images
+from ..data.labelled import balanced
 from .digits import training_digits
 from .model import Generator, loss_G
 from ..energy import reconstruction_energy
@@ -182,18 +183,6 @@ def digits(source: str, # auto | full | embedded
     keep = slice(pool or None)
     return Digits(Images(train.images[keep], train.labels[keep], train.provenance), test)
 
-# %% ../../nbs/03_ebgan/07_ladder.ipynb #35411310
-def labelled(labels: torch.Tensor, # of the pool, (N,)
-             n: int, # a multiple of 10
-             seed: int) -> torch.Tensor: # indices, (n,)
-    "Which digits have labels: n / 10 of each class, drawn by the seed; ValueError where a class has too few."
-    generator = torch.Generator().manual_seed(derive_seed(seed, "labels"))
-    order = torch.randperm(len(labels), generator=generator)
-    by_class = [order[labels[order] == k] for k in range(10)]
-    if (fewest := min(map(len, by_class))) < n // 10:
-        raise ValueError(f"labels = {n}: {n // 10} of each class are needed, but one class of the pool has {fewest}: ask for fewer labels, or for a larger pool.")
-    return torch.cat([of_class[:n // 10] for of_class in by_class])
-
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #e8617191
 def build(c: LadderConfig) -> tuple[Ladder, Generator]:
     "The untrained networks of a configuration; the generator's images are in [-1, 1]."
@@ -226,7 +215,7 @@ def noise_fake(noise: Noise, c: LadderConfig) -> tuple[torch.Tensor, torch.Tenso
 
 def with_labels(c: LadderConfig, seed: int, labels: torch.Tensor, device="cpu") -> tuple[torch.Tensor, Batches]:
     "Indices of a seed's labelled digits, repeated where they are fewer than a batch, and the order of their batches."
-    chosen = labelled(labels.cpu(), c.labels, seed).repeat(-(-c.batch // c.labels)).to(device)
+    chosen = balanced(labels.cpu(), c.labels, seed, 10).repeat(-(-c.batch // c.labels)).to(device)
     return chosen, Batches(len(chosen), c.batch, derive_seed(seed, "labelled"), device)
 
 def single_step(D, G, opt_D, opt_G, x_l, y, x_u, real, fake, z, # noise of the rows of data and of samples

@@ -162,6 +162,8 @@ def _describe(name: str, check: bool, needed: bool = False) -> str:
         return f"{'absent':9} {d.title}; optional: `thesis-ebm data get {name}` says how to get it"
     found = find(name)
     if check: verify(found)
+    if found.stand_in and d.layouts:
+        return f"{found.source:9} {found.description}; stands in for {d.title}: `thesis-ebm data get {name}` says how to get it"
     state = "; intact" if d.files else "; there (no hash was published)"
     return f"{found.source:9} {found.description}{state if check else ''}; licence {d.licence}"
 

@@ -2397,6 +2397,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.swwae.train.Seats': ('06_swwae/train.html#seats', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.as_group': ('06_swwae/train.html#as_group', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.build': ('06_swwae/train.html#build', 'thesis_ebm/swwae/train.py'),
+                                        'thesis_ebm.swwae.train.check_classes': ( '06_swwae/train.html#check_classes',
+                                                                                  'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.cost': ('06_swwae/train.html#cost', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.draw': ('06_swwae/train.html#draw', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.fill': ('06_swwae/train.html#fill', 'thesis_ebm/swwae/train.py'),

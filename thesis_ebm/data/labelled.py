@@ -6,7 +6,7 @@ __all__ = ['SPLITS', 'HELD_OUT', 'CIFAR100', 'CLASSES', 'AT_ONCE', 'BAD_PICKLE',
            'read_sheets', 'members_of', 'mixed', 'classes_of', 'read_folder', 'folder_split', 'files_of', 'stored',
            'Source', 'source_of', 'read_between', 'read_copy', 'check', 'read_labelled', 'crops', 'stand_in',
            'digit_mask', 'blend', 'house_numbers', 'images', 'unlabelled', 'balanced', 'equal_counts', 'share_counts',
-           'contrast', 'moves', 'translate', 'mirror']
+           'labelled_batches', 'contrast', 'moves', 'translate', 'mirror']
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #6baa0bb4
 import io
@@ -30,7 +30,7 @@ from .images import Images
 from .pictures import BROKEN, Folder, Ledger, Policy, Square, decode, pictures, to_rgb
 from ..lab.noise import Noise
 from ..lab.settings import unknown_name
-from ..lab.train import derive_seed
+from ..lab.train import Batches, derive_seed
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #944dc3fa
 SPLITS = ("train", "valid", "test", "unlabelled")
@@ -456,6 +456,15 @@ def share_counts(share: float, have: list[int]) -> list[int]: # how many of each
         raise ValueError(f"labels = {share}: class {have.index(fewest)} of the pool, with {fewest} images, would be left without a label: "
                          f"the smallest share that gives each class one is {-(-10**6 // fewest) / 10**6:g}.")
     return counts
+
+# %% ../../nbs/00_lab/31_labelled.ipynb #d8f09de8
+def labelled_batches(labels: torch.Tensor, # of the training images, (N,)
+                     n: int | float, # how many are given, or a share of each class; 0: all
+                     batch: int, seed: int) -> tuple[torch.Tensor, Batches]: # indices into the training images; the order in which to take them
+    "A seed's labelled images and their batches: step t has those of `chosen[batches(t)]`."
+    chosen = balanced(labels.cpu(), n, seed) if n else torch.arange(len(labels))
+    chosen = chosen.repeat(-(-batch // len(chosen))).to(labels.device)
+    return chosen, Batches(len(chosen), batch, derive_seed(seed, "labelled"), labels.device)
 
 # %% ../../nbs/00_lab/31_labelled.ipynb #71795ed9
 def contrast(x: torch.Tensor, # (..., C, H, W), any unit

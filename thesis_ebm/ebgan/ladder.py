@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['TESTED', 'LADDER_SHARED', 'LOSSES', 'PROFILES', 'standardise', 'Combinator', 'Ladder', 'energy', 'ladder_losses',
            'fake_energies', 'contrast', 'LadderConfig', 'margin', 'rate', 'Digits', 'join', 'digits', 'build',
-           'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'noise_real', 'noise_fake', 'with_labels', 'single_step',
-           'train_alone', 'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of', 'LadderGroup',
-           'train_ladders', 'row', 'order', 'weights', 'cost', 'size', 'as_group', 'recipe', 'LadderProfile',
-           'profile_of', 'LadderStudy', 'study', 'workload', 'plan']
+           'initial', 'rule_D', 'rule_G', 'unit', 'generate', 'noise_real', 'noise_fake', 'single_step', 'train_alone',
+           'Ladders', 'seat', 'fill', 'play', 'learn', 'classify', 'member_of', 'LadderGroup', 'train_ladders', 'row',
+           'order', 'weights', 'cost', 'size', 'as_group', 'recipe', 'LadderProfile', 'profile_of', 'LadderStudy',
+           'study', 'workload', 'plan']
 
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #0e3819a2
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from ..data.catalog import load
 from ..data.images import Images
-from ..data.labelled import balanced
+from ..data.labelled import labelled_batches
 from .digits import training_digits
 from .model import Generator, loss_G
 from ..energy import reconstruction_energy
@@ -213,11 +213,6 @@ def noise_fake(noise: Noise, c: LadderConfig) -> tuple[torch.Tensor, torch.Tenso
     "That for generated rows, and z."
     return c.sigma * normal(noise, "noise of samples", c.batch, sum(c.sizes)), normal(noise, "z", c.batch, c.nz)
 
-def with_labels(c: LadderConfig, seed: int, labels: torch.Tensor, device="cpu") -> tuple[torch.Tensor, Batches]:
-    "Indices of a seed's labelled digits, repeated where they are fewer than a batch, and the order of their batches."
-    chosen = balanced(labels.cpu(), c.labels, seed, 10).repeat(-(-c.batch // c.labels)).to(device)
-    return chosen, Batches(len(chosen), c.batch, derive_seed(seed, "labelled"), device)
-
 def single_step(D, G, opt_D, opt_G, x_l, y, x_u, real, fake, z, # noise of the rows of data and of samples
                 lam: float, m: float) -> dict: # scalars
     "One step of a ladder with its generator; the generator rests where the margin is 0."
@@ -237,7 +232,7 @@ def single_step(D, G, opt_D, opt_G, x_l, y, x_u, real, fake, z, # noise of the r
 # %% ../../nbs/03_ebgan/07_ladder.ipynb #51ead5d2
 def train_alone(c: LadderConfig, seed: int, pool: Images, dtype=torch.float32):
     "One model trained by itself: (Ladder, Generator, a list with the losses of each step)."
-    (D, G), (chosen, some) = (net.to(dtype) for net in initial(c, seed)), with_labels(c, seed, pool.labels)
+    (D, G), (chosen, some) = (net.to(dtype) for net in initial(c, seed)), labelled_batches(pool.labels, c.labels, c.batch, seed)
     opt_D, opt_G = (torch.optim.Adam(net.parameters(), lr, betas=(c.beta1, 0.999)) for net, lr in ((D, c.lr), (G, c.lr_G)))
     x, every, noise, history = unit(pool.images, c.shrink).to(dtype), Batches(len(pool), c.batch, derive_seed(seed, "data")), Noise([seed]), []
     for t in range(c.steps):
@@ -283,7 +278,7 @@ def seat(p: Ladders) -> None:
     device, c, distinct = p.device, p.configs[0], sorted(set(p.seeds))
     p.noise, p.replay, p.order_of = Noise(distinct, device), {}, torch.tensor([distinct.index(s) for s in p.seeds], device=device)
     p.orders = [Batches(len(p.images), c.batch, derive_seed(s, "data"), device) for s in distinct]
-    p.some = [with_labels(c, s, p.labels, device) for c, s in zip(p.configs, p.seeds)]
+    p.some = [labelled_batches(p.labels, c.labels, c.batch, s) for c, s in zip(p.configs, p.seeds)]
     room = lambda *shape: torch.zeros(*shape, dtype=p.dtype, device=device)
     p.x_u, p.x_l, p.y = room(len(distinct), c.batch, c.sizes[0]), room(len(p), c.batch, c.sizes[0]), torch.zeros(len(p), c.batch, dtype=torch.int64, device=device)
     p.lam, p.m, p.rate = torch.tensor([c.lam for c in p.configs], dtype=p.dtype, device=device), room(len(p)), room(())

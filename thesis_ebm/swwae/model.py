@@ -90,7 +90,7 @@ class Mirrored(nn.Module):
     def __init__(self, layers: list[Layer], sizes: list[tuple[int, ...]], pooling: str, beta: float, norm: bool, dropout: float):
         super().__init__()
         self.up, self.down = nn.ModuleList(), nn.ModuleList()
-        for layer, before, after in zip(layers, sizes, sizes[1:]):
+        for layer, before in zip(layers, sizes):
             if layer.kind == "p": up = down = Pool(layer.n, pooling, beta)
             elif layer.kind == "c":
                 up = Block(_conv(before[0], layer.n, layer.kernel, not norm), layer.n, norm)

@@ -2,21 +2,19 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'LOSSES', 'SHOWN', 'SWWAEConfig', 'rate', 'Pools', 'pools', 'check_classes', 'image_of', 'prepared', 'moved',
-           'shape', 'build', 'initial', 'rule', 'sort_key', 'Autoencoders', 'Seats', 'seats', 'labelled_batches',
-           'draw', 'seat', 'fill', 'member_losses', 'play', 'train_alone', 'SWWAEGroup', 'member_of', 'judged',
-           'nothing', 'train_swwae', 'row', 'weights', 'work', 'cost', 'size', 'order', 'as_group', 'recipe',
-           'SWWAEStudy', 'study']
+           'shape', 'build', 'initial', 'rule', 'sort_key', 'Autoencoders', 'Seats', 'seats', 'draw', 'seat', 'fill',
+           'member_losses', 'play', 'train_alone', 'SWWAEGroup', 'member_of', 'judged', 'nothing', 'train_swwae', 'row',
+           'weights', 'work', 'cost', 'size', 'order', 'as_group', 'recipe', 'SWWAEStudy', 'study']
 
 # %% ../../nbs/06_swwae/03_train.ipynb #fd5ecdf7
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 import hashlib
 from itertools import groupby
 import torch
-from torch import nn
 from ..data.images import Images, to_unit
-from ..data.labelled import balanced, contrast, images, mirror, moves, translate, unlabelled
+from ..data.labelled import contrast, images, labelled_batches, mirror, moves, translate, unlabelled
 from ..lab.ensemble import MemberOptimiser, Replay, Rule, Stack, dropout_masks
 from ..lab.groups import Recipe, Trained, family_of, model_id, results_of, train_models
 from ..lab.noise import Noise, draw_masks
@@ -198,14 +196,6 @@ def seats(p: Autoencoders, d: Players) -> Seats:
     return Seats([draw(p, s, labels, c) for s, labels in distinct], torch.tensor([distinct.index(k) for k in kinds], device=p.device),
                  room(len(distinct), B + U, *p.image), room(len(distinct), B, dtype=torch.int64), Noise(seeds, p.device),
                  torch.tensor([[c.nll, c.rec, c.mid] for c in configs], dtype=p.dtype, device=p.device))
-
-def labelled_batches(labels: torch.Tensor, # of the training images, (N,)
-                     n: int | float, # how many are given, or a share of each class; 0: all
-                     batch: int, seed: int) -> tuple[torch.Tensor, Batches]:
-    "Indices of a seed's labelled images, repeated where they are fewer than a batch, and the order of their batches."
-    chosen = balanced(labels.cpu(), n, seed) if n else torch.arange(len(labels))
-    chosen = chosen.repeat(-(-batch // len(chosen))).to(labels.device)
-    return chosen, Batches(len(chosen), batch, derive_seed(seed, "labelled"), labels.device)
 
 def draw(p: Autoencoders, seed: int, labels: int | float, c: SWWAEConfig) -> tuple:
     "The random choices of a seed: noise, labelled images, the order of both kinds."

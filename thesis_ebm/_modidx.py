@@ -2402,6 +2402,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.swwae.train.cost': ('06_swwae/train.html#cost', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.draw': ('06_swwae/train.html#draw', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.fill': ('06_swwae/train.html#fill', 'thesis_ebm/swwae/train.py'),
+                                        'thesis_ebm.swwae.train.fills_device': ( '06_swwae/train.html#fills_device',
+                                                                                 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.image_of': ('06_swwae/train.html#image_of', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.initial': ('06_swwae/train.html#initial', 'thesis_ebm/swwae/train.py'),
                                         'thesis_ebm.swwae.train.judged': ('06_swwae/train.html#judged', 'thesis_ebm/swwae/train.py'),

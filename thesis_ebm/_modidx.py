@@ -2462,6 +2462,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'thesis_ebm.swwae.use.as_array': ('06_swwae/use.html#as_array', 'thesis_ebm/swwae/use.py'),
                                       'thesis_ebm.swwae.use.channels_first': ( '06_swwae/use.html#channels_first',
                                                                                'thesis_ebm/swwae/use.py'),
+                                      'thesis_ebm.swwae.use.check_share': ('06_swwae/use.html#check_share', 'thesis_ebm/swwae/use.py'),
                                       'thesis_ebm.swwae.use.chosen': ('06_swwae/use.html#chosen', 'thesis_ebm/swwae/use.py'),
                                       'thesis_ebm.swwae.use.classes_of': ('06_swwae/use.html#classes_of', 'thesis_ebm/swwae/use.py'),
                                       'thesis_ebm.swwae.use.default_net': ('06_swwae/use.html#default_net', 'thesis_ebm/swwae/use.py'),

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'SETTINGS', 'default_net', 'chosen', 'pixels', 'channels_first', 'as_array', 'one_image', 'listed', 'size_of',
-           'read_pictures', 'read_images', 'label_of', 'classes_of', 'gathered', 'population', 'trained', 'restored',
-           'Trained', 'Predictor', 'pooled', 'SWWAEClassifier']
+           'read_pictures', 'read_images', 'label_of', 'classes_of', 'gathered', 'check_share', 'population', 'trained',
+           'restored', 'Trained', 'Predictor', 'pooled', 'SWWAEClassifier']
 
 # %% ../../nbs/06_swwae/06_use.ipynb #660ef9ba
 import math
@@ -65,7 +65,9 @@ def channels_first(x: np.ndarray) -> np.ndarray: # (..., H, W, C) or (..., C, H,
     "The channels are last where the last axis has 1, 3 or 4 entries and the third from last neither 1 nor 3."
     return np.moveaxis(x, -1, -3) if x.shape[-1] in (1, 3, 4) and x.shape[-3] not in (1, 3) else x
 
-def as_array(x) -> np.ndarray: return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+def as_array(x) -> np.ndarray:
+    if isinstance(x, torch.Tensor): x = x.detach().cpu().float() if x.is_floating_point() else x.detach().cpu()
+    return np.asarray(x)
 
 # %% ../../nbs/06_swwae/06_use.ipynb #e61a4539
 def one_image(x, i: int, # its number, from 1
@@ -122,10 +124,11 @@ def read_images(images, channels: int | None = None, # of the model; None: as th
 # %% ../../nbs/06_swwae/06_use.ipynb #79a251a5
 def label_of(y, i: int): # i: the image's number, from 1
     "A label as a string or whole number, None for none; TypeError for anything else."
-    if hasattr(y, "item"): y = y.item()
+    if torch.is_tensor(y) and y.numel() == 1 or getattr(y, "size", None) == 1: y = y.item()
+    if isinstance(y, float) and y.is_integer(): y = int(y)
     if y is None or isinstance(y, float) and math.isnan(y) or isinstance(y, int) and y == -1: return None
     if isinstance(y, (str, Integral)): return y
-    raise TypeError(f"The label of image {i} is {y!r}, of type {type(y).__name__}: give strings or whole numbers, and None or -1 for none.")
+    raise TypeError(f"The label of image {i} is {y!r:.40}, of type {type(y).__name__}: give strings or whole numbers, and None or -1 for none.")
 
 def classes_of(labels, n: int, # images
               ) -> tuple[list, tuple]: # a label or None for each image; the different ones, sorted
@@ -156,9 +159,19 @@ def gathered(images, labels, unlabelled, size: int) -> tuple[torch.Tensor, torch
         raise ValueError(f"The images have {size_of(x)}, those of unlabelled {size_of(more[-1])}: bring them to one size.")
     return x[y >= 0], y[y >= 0], torch.cat(more), classes
 
+# %% ../../nbs/06_swwae/06_use.ipynb #4199bc9e
+def check_share(share: float, # 0: all
+                y: torch.Tensor, # classes of the labelled images, (N,)
+                classes: tuple) -> None:
+    "ValueError when a class would be left without a label."
+    fewest, k = (v.item() for v in y.bincount().min(0))
+    if share and share * fewest < 1 - 1e-9:
+        raise ValueError(f"share = {share}: class {classes[k]!r}, of which {fewest:,} images have a label, would be left without any: the smallest share that leaves each class one is "
+                         f"{-(-10**6 // fewest) / 10**6:g}.")
+
 # %% ../../nbs/06_swwae/06_use.ipynb #db832c5e
 def population(images: torch.Tensor, y: torch.Tensor, rest: torch.Tensor, c: SWWAEConfig, seed: int, device="cpu") -> Autoencoders:
-    "One model and its images; errors of the architecture, and of a share of labels that leaves a class without any."
+    "One model and its images; ValueError when the architecture does not fit them."
     check_numbers(room=(c.room, 0, min(images.shape[2:]) - 1))
     c = replace(c, batch=min(c.batch, len(images)), unlabelled=min(2 * c.batch, len(images) + len(rest)))
     nobody = Images(images[:0], y[:0])
@@ -266,6 +279,7 @@ class SWWAEClassifier(Predictor):
         c, place = chosen(settings), find_device(device)
         check_numbers(size=(size, 0, math.inf), seed=(seed, 0, math.inf))
         x, y, rest, classes = gathered(images, labels, unlabelled, size)
+        check_share(c.share, y, classes)
         c = override(c, dict(net=default_net(x.shape[1:], len(classes)) if net is None else net))
         p = population(x, y, rest, c, seed, place)
         history = trained(p, progress)

@@ -119,7 +119,7 @@ _stl = dict(data="stl10", extra="split", contrast=True, mirror=True, norm=True)
 _cnn = (Model("CNN of same configuration"), Model("SWWAE", 1.0, 0.2)) # weights: those of Table 6.3; not given
 TAB_6_2 = dict(
     smoke=dict(stl10=Comparison(SWWAEConfig("(4)3c-4p-(4)3c-3p-8fc", **_tiny, **_stl, room=2), _cnn, (40,), 2)),
-    quick=dict(stl10=Comparison(SWWAEConfig("(8)3c-4p-(8)3c-3p-(16)3c-(16)3c-2p-8fc", source="embedded", **_stl, room=3, batch=16, unlabelled=16, steps=200, lr=5e-3), _cnn, (80,), 4)),
+    quick=dict(stl10=Comparison(SWWAEConfig("(8)3c-4p-(8)3c-3p-(16)3c-(16)3c-2p-8fc", source="embedded", size=32, **_stl, room=2, batch=16, unlabelled=16, steps=200, lr=5e-3), _cnn, (80,), 4)),
     gpu=dict(stl10=Comparison(SWWAEConfig(STL_NET, **_full, **_stl, room=8, steps=10_000), _cnn, (0,), 1)),
     paper=dict(stl10=Comparison(SWWAEConfig(STL_NET, **_full, **_stl, room=8, steps=100_000), _cnn, (0,), 10)))
 

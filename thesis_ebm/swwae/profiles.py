@@ -74,13 +74,13 @@ CIFAR_NET = "(128)3c-(128)3c-2p-(256)3c-(256)3c-2p-(512)3c-(512)3c-(512)3c-2p-(5
 HALF_CIFAR = "(64)3c-(64)3c-2p-(128)3c-(128)3c-2p-(256)3c-(256)3c-(256)3c-2p-(256)3c-(256)3c-(256)3c-2p-{}fc"
 
 _full = dict(source="full")
-_digits = dict(source="embedded", size=14, batch=16, unlabelled=48, steps=400, lr=3e-3)
+_digits = dict(source="embedded", size=14, batch=16, unlabelled=32, steps=400, lr=3e-3)
 _unsup = dict(nll=0.0, rec=1.0)
 _tiny = dict(source="embedded", limit=200, batch=8, unlabelled=8, steps=6)
 
 FIG_6_2 = dict(
     smoke=Necessity(SWWAEConfig("(4)5c-(4)3c", **_unsup, **_tiny | dict(size=14)), sizes=(2, 8), seeds=2),
-    quick=Necessity(SWWAEConfig("(8)5c-(16)3c", **_unsup, source="embedded", unlabelled=24, steps=160, lr=3e-3), seeds=4),
+    quick=Necessity(SWWAEConfig("(8)5c-(16)3c", **_unsup, source="embedded", unlabelled=24, steps=160, lr=3e-3)),
     gpu=Necessity(SWWAEConfig("(16)5c-(32)3c", **_unsup, **_full, steps=2000)),
     paper=Necessity(SWWAEConfig("(16)5c-(32)3c", **_unsup, **_full, steps=30_000)))
 
@@ -93,12 +93,12 @@ FIG_6_3 = dict(
 
 # %% ../../nbs/06_swwae/04_profiles.ipynb #330401b3
 _svhn = dict(data="svhn", contrast=True)
-_small = dict(net="(16)3c-2p-(16)3c-2p-(16)3c-2p-10fc")
+_small = dict(net="(16)5c-2p-(16)3c-2p-(16)3c-2p-10fc")
 FIG_6_4 = dict(
     smoke=dict(mnist=Curves(SWWAEConfig("(4)5c-2p-(4)3c-2p-10fc", **_tiny, size=14), (0.0, 0.5), (20, 100), 2),
                svhn=Curves(SWWAEConfig("(4)5c-4p-(4)3c-2p-10fc", **_tiny, **_svhn), (0.0, 0.5), (20, 100), 2)),
-    quick=dict(mnist=Curves(SWWAEConfig(**_small, **_digits), (0.0, 0.1, 0.3, 1.0), (100, 1000), 5),
-               svhn=Curves(SWWAEConfig(**_small, **_digits | dict(size=16), **_svhn), (0.0, 0.1, 0.3, 1.0), (200, 1000), 4)),
+    quick=dict(mnist=Curves(SWWAEConfig(**_small, **_digits), (0.0, 0.1, 0.3, 1.0), (50, 500), 6),
+               svhn=Curves(SWWAEConfig(**_small, **_digits | dict(size=16), **_svhn), (0.0, 0.1, 0.3), (200, 1000), 4)),
     gpu=dict(mnist=Curves(SWWAEConfig(**_full, steps=3000), (0.0, 0.1, 0.3, 1.0), (100, 600, 3000), 5), svhn=Curves(SWWAEConfig(SVHN_NET, **_full, **_svhn, steps=3000), labels=(500, 1000), seeds=3)),
     paper=dict(mnist=Curves(SWWAEConfig(**_full, steps=30_000)),
                svhn=Curves(SWWAEConfig(SVHN_NET, **_full, **_svhn, extra="split", steps=60_000), labels=(500, 1000, 2000))))
@@ -119,7 +119,7 @@ _stl = dict(data="stl10", extra="split", contrast=True, mirror=True, norm=True)
 _cnn = (Model("CNN of same configuration"), Model("SWWAE", 1.0, 0.2)) # weights: those of Table 6.3; not given
 TAB_6_2 = dict(
     smoke=dict(stl10=Comparison(SWWAEConfig("(4)3c-4p-(4)3c-3p-8fc", **_tiny, **_stl, room=2), _cnn, (40,), 2)),
-    quick=dict(stl10=Comparison(SWWAEConfig("(8)3c-4p-(8)3c-3p-(16)3c-(16)3c-2p-8fc", source="embedded", **_stl, room=3, batch=16, unlabelled=32, steps=200, lr=5e-3), _cnn, (80,), 4)),
+    quick=dict(stl10=Comparison(SWWAEConfig("(8)3c-4p-(8)3c-3p-(16)3c-(16)3c-2p-8fc", source="embedded", size=32, **_stl, room=2, batch=16, unlabelled=16, steps=200, lr=5e-3), _cnn, (80,), 4)),
     gpu=dict(stl10=Comparison(SWWAEConfig(STL_NET, **_full, **_stl, room=8, steps=10_000), _cnn, (0,), 1)),
     paper=dict(stl10=Comparison(SWWAEConfig(STL_NET, **_full, **_stl, room=8, steps=100_000), _cnn, (0,), 10)))
 

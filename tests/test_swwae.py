@@ -1,4 +1,4 @@
-"Chapter 6 from the command line: nets that cannot be, labels that cannot be had, images of one's own, a training that is killed."
+"Chapter 6 from the command line: nets that cannot be, labels that cannot be had, images of one's own, a training that is killed, speed and cost."
 import json
 import subprocess
 import sys
@@ -6,6 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from conftest import wait_for
+from thesis_ebm.lab.cli import main
+from thesis_ebm.swwae import bench
 from thesis_ebm.swwae.profiles import profile_of
 from thesis_ebm.swwae.train import study
 
@@ -82,3 +84,24 @@ def test_a_killed_training_ends_where_an_uninterrupted_one_does(env, tmp_path):
     (a,), (b,) = ([p.parent for p in tmp_path.glob(f"{runs}/*/*/record.json")] for runs in ("killed", "whole"))
     assert json.loads((a / "record.json").read_text())["notes"]["resumed_at"][0] > 0
     for name in ("results.safetensors", "results.json"): assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+def test_bench_prints_a_row(monkeypatch, capsys):
+    "The benchmark on a population of two, which takes seconds."
+    c = bench.SWWAEConfig("(4)3c-2p-10fc", rec=0.5, labels=20, batch=4, unlabelled=4)
+    monkeypatch.setattr(bench, "cores", lambda: 1)
+    monkeypatch.setattr(bench, "bench_models", lambda: {"two": ([c, c], (1, 8, 8))})
+    assert main(["bench", "swwae", "--device", "cpu", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["models"] == "two" and row["n"] == 2 and 0 < row["low"] <= row["ratio"] <= row["high"]
+    assert row["images_per_s"] == pytest.approx(16e3 / row["ours_ms"]) and min(row["plain_peak_mb"], row["ours_peak_mb"]) > 50
+
+
+def test_plan_knows_the_chapter(call):
+    "At the paper's size: all trainings, none of them started."
+    ids = ["fig-6.2", "fig-6.3", "fig-6.4", "tab-6.1", "tab-6.2", "tab-6.3"]
+    plans = json.loads(call("thesis-ebm", "plan", *ids, "--profile", "paper", "--no-timing", "--json").stdout)
+    assert [p["id"] for p in plans] == ids
+    for p in plans: assert p["models"] == sum(len(g.configs()) * g.seeds for g in profile_of(p["id"], "paper").values())
+    (cifar,) = {r["parameters"] for r in plans[-1]["rows"] if r["dataset"] == "cifar10"}
+    assert 28e6 < cifar < 29e6 and plans[-1]["gpu"]["seconds_at_least"] > 1e4

@@ -97,7 +97,7 @@ class Pools:
         return self.train.provenance | dict(n_valid=len(self.valid), n_test=len(self.test)) | also
     @property
     def everything(self) -> torch.Tensor: # uint8, (N + extra, C, H, W)
-        return torch.cat([p.images for p in self.parts[:-2]])
+        return torch.cat([p.images for p in (self.train, self.extra) if p is not None])
 
 # %% ../../nbs/06_swwae/03_train.ipynb #3c517b4a
 def pools(c: SWWAEConfig) -> Pools:
@@ -298,7 +298,7 @@ def member_of(p: Autoencoders, member: int) -> SWWAE:
     place = p.members.index(member)
     d = next(d for d in p.Ds if place in d.rows.tolist())
     i = d.rows.tolist().index(place)
-    net = build(p.configs[place], p.image).to(p.device, p.dtype)
+    net = initial(p.configs[place], p.image, 0).to(p.device, p.dtype)
     net.load_state_dict({k: v[i] for k, v in (d.stack.params | d.stack.buffers).items() if v.numel() or not k.endswith("mask")}, strict=False)
     net.autocast = p.autocast
     return net

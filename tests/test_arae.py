@@ -9,6 +9,7 @@ import torch
 from thesis_ebm.arae import ARAE, use
 from thesis_ebm.data.catalog import DataDamaged
 from thesis_ebm.data.tokens import Vocabulary, encode
+from thesis_ebm.lab import saved as files
 
 torch.set_num_threads(1)
 SMALL = dict(n=12, nz=4, widths=(12,), m=16, steps=20, progress=False, device="cpu")
@@ -188,7 +189,7 @@ def test_saved_and_loaded_it_is_the_same(dtype, tmp_path):
     assert read.sample(5, "sample") == model.sample(5, "sample") and sorted(p.name for p in (tmp_path / "new").rglob("*")) == ["config.json", "model", "model.safetensors"]
 
 
-@pytest.mark.parametrize("name", use.FILES)
+@pytest.mark.parametrize("name", files.FILES)
 def test_a_flipped_byte_or_a_missing_file_is_noticed(name, saved):
     path, errors = saved / name, (DataDamaged, ValueError)
     good = path.read_bytes()
@@ -212,14 +213,14 @@ def test_files_of_others_are_neither_read_nor_replaced(model, saved, tmp_path, m
         with pytest.raises((ValueError, DataDamaged)):
             ARAE.load(other)
     about = json.loads((saved / "config.json").read_text())
-    assert about["version"] == use.__version__ and len(about["sha256"]) == 2
+    assert about["version"] == files.__version__ and len(about["sha256"]) == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.doc").write_text("years of work")
     for folder in (tmp_path / "mine", tmp_path / "mine" / "thesis.doc"):
         with pytest.raises(FileExistsError, match="thesis.doc"):
             model.save(folder)
     assert (tmp_path / "mine" / "thesis.doc").read_text() == "years of work"
-    monkeypatch.setattr(use, "write_json", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(files, "write_json", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="free some space"):
         model.save(saved)
     assert same(ARAE.load(saved), model) and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -33,7 +33,7 @@ class Members:
 def check_shared(configs: list, fields: tuple[str, ...]) -> None:
     "ValueError when members of one population differ in what they must share."
     for field in fields:
-        values = sorted({getattr(c, field) for c in configs})
+        values = sorted({getattr(c, field) for c in configs}, key=str)
         if len(values) > 1: raise ValueError(f"Members of one population share {field!r}, but here it is {', '.join(map(str, values))}.")
 
 # %% ../../nbs/00_lab/32_population.ipynb #b8418923

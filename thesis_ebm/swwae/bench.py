@@ -139,7 +139,7 @@ def swwae(device: str = "auto") -> list[dict]:
     gpu, rows = device.type == "cuda", []
     memory = {name: peaks(dict(plain=plain_loop, ours=our_loop), configs, image, device, calls=6 if gpu else 2) for name, (configs, image) in bench_models().items()}
     for name, (configs, image) in bench_models().items():
-        times = race(plain_loop(configs, image, device), our_loop(configs, image, device), device, *((7, 20) if gpu else (5, 2)))
+        times = race(plain_loop(configs, image, device), our_loop(configs, image, device), device, *((7, 20) if gpu else (5, 1)))
         images = sum(sum(c.rows) for c in configs)
         rows.append(dict(models=name, n=len(configs), device=device.type, **times, images_per_s=1e3 * images / times["ours_ms"], **memory[name]))
     return rows

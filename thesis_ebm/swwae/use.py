@@ -25,7 +25,7 @@ from ..lab.run import override
 from ..lab.saved import check_numbers, find_device, read_saved, write_saved
 from ..lab.settings import unknown_name
 from .model import SWWAE, Pool
-from .train import LOSSES, Autoencoders, Pools, SWWAEConfig, build, member_of, prepared
+from .train import LOSSES, Autoencoders, Pools, SWWAEConfig, initial, member_of, prepared
 
 # %% ../../nbs/06_swwae/07_use.ipynb #74908b54
 SMALL = SWWAEConfig(data="your images", rec=0.3, mid=0.3, dropout=0.5, room=1, batch=32, unlabelled=64, lr=3e-3, steps=1000)
@@ -283,7 +283,7 @@ class SWWAEClassifier(Predictor):
         c = override(c, dict(net=default_net(x.shape[1:], len(classes)) if net is None else net))
         p = population(x, y, rest, c, seed, place)
         history = trained(p, progress)
-        with torch.random.fork_rng(devices=()): return cls(member_of(p, 0), p.configs[0], classes, size, history)
+        return cls(member_of(p, 0), p.configs[0], classes, size, history)
 
     def save(self, folder) -> Path: # the folder
         "Write the model; FileExistsError when something else is there, DiskError when it cannot be written."
@@ -295,6 +295,6 @@ class SWWAEClassifier(Predictor):
         "A saved model; errors of `read_saved` and `find_device`."
         about, weights = read_saved(folder, "SWWAEClassifier")
         config = override(SWWAEConfig(), about["config"])
-        with torch.random.fork_rng(devices=()): net = build(config, tuple(about["image"])).to(find_device(device))
+        net = initial(config, tuple(about["image"]), 0).to(find_device(device))
         net.load_state_dict(weights)
         return cls(net, config, about["classes"], about["size"], about["history"])

@@ -1973,6 +1973,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'thesis_ebm/lab/recurrent.py'),
                                           'thesis_ebm.lab.recurrent.Stepper.logits': ( '00_lab/recurrent.html#stepper.logits',
                                                                                        'thesis_ebm/lab/recurrent.py'),
+                                          'thesis_ebm.lab.recurrent.Stepper.state': ( '00_lab/recurrent.html#stepper.state',
+                                                                                      'thesis_ebm/lab/recurrent.py'),
                                           'thesis_ebm.lab.recurrent._beam': ('00_lab/recurrent.html#_beam', 'thesis_ebm/lab/recurrent.py'),
                                           'thesis_ebm.lab.recurrent._choose': ( '00_lab/recurrent.html#_choose',
                                                                                 'thesis_ebm/lab/recurrent.py'),

@@ -18,11 +18,12 @@ class RecurrentDecoder(nn.Module):
                  code: int = 0, # n_c; 0: a language model
                  embedding: int = 0, # of a word; 0: n
                  dropout: float = 0.0, # of embeddings and states
+                 layers: int = 1, # LSTMs, one upon the other
                 ):
         super().__init__()
         self.code = code
         self.embedding = nn.Embedding(words, embedding or n)
-        self.lstm = nn.LSTM((embedding or n) + code, n)
+        self.lstm = nn.LSTM((embedding or n) + code, n, layers, dropout=dropout if layers > 1 else 0.0)
         self.output = nn.Linear(n, words)
         self.dropout = nn.Dropout(dropout)
 
@@ -45,9 +46,10 @@ class RecurrentDecoder(nn.Module):
 class Speaker:
     "What a decoder says with, whatever the codes. Padding and a second start are never said."
     def __init__(self, D: RecurrentDecoder):
-        W, words = D.lstm.weight_ih_l0, D.embedding.embedding_dim
-        self.table = F.linear(D.embedding.weight, W[:, :words], D.lstm.bias_ih_l0 + D.lstm.bias_hh_l0) # (V, 4n)
-        self.W_c, self.W_h, self.n = W[:, words:], D.lstm.weight_hh_l0, D.lstm.hidden_size
+        (W, W_h, b), *self.above = [(W, W_h, b + b_h) for W, W_h, b, b_h in D.lstm.all_weights] # layer by layer
+        words = D.embedding.embedding_dim
+        self.table, self.W_c = F.linear(D.embedding.weight, W[:, :words], b), W[:, words:] # (V, 4n), (4n, n_c)
+        self.W_h, self.n = [W_h, *(W_h for _, W_h, _ in self.above)], D.lstm.hidden_size
         never = torch.tensor([PAD, SOS], device=W.device)
         self.W_out, self.b_out = D.output.weight, D.output.bias.index_fill(0, never, -torch.inf)
 
@@ -55,19 +57,26 @@ class Stepper:
     "The states of many sentences at once."
     def __init__(self, says: Speaker, c: torch.Tensor): # (N, n_c)
         self.says, self.code = says, c @ says.W_c.T # (N, 4n); zeros without a code
-        self.h = self.cell = c.new_zeros(len(c), says.n)
+        self.h = [c.new_zeros(len(c), says.n)] * len(says.W_h) # of each layer
+        self.cell = list(self.h)
+
+    def state(self, word: torch.Tensor) -> torch.Tensor: # int, (N,) -> (N, n)
+        "The states move on by a word; that of the last layer."
+        gates = self.says.table[word] + self.code
+        for l, W_h in enumerate(self.says.W_h):
+            if l: gates = F.linear(self.h[l - 1], self.says.above[l - 1][0], self.says.above[l - 1][2])
+            i, f, g, o = torch.addmm(gates, self.h[l], W_h.T).chunk(4, 1)
+            self.cell[l] = f.sigmoid() * self.cell[l] + i.sigmoid() * g.tanh()
+            self.h[l] = o.sigmoid() * self.cell[l].tanh()
+        return self.h[-1]
 
     def logits(self, word: torch.Tensor) -> torch.Tensor: # int, (N,) -> (N, V)
-        "The states move on by a word; scores of the next one."
-        gates = torch.addmm(self.says.table[word] + self.code, self.h, self.says.W_h.T)
-        i, f, g, o = gates.chunk(4, 1)
-        self.cell = f.sigmoid() * self.cell + i.sigmoid() * g.tanh()
-        self.h = o.sigmoid() * self.cell.tanh()
-        return torch.addmm(self.says.b_out, self.h, self.says.W_out.T)
+        "Scores of the next word."
+        return torch.addmm(self.says.b_out, self.state(word), self.says.W_out.T)
 
     def keep(self, rows: torch.Tensor) -> None: # int64
         "Go on with some of the sentences, in that order."
-        self.code, self.h, self.cell = self.code[rows], self.h[rows], self.cell[rows]
+        self.code, self.h, self.cell = self.code[rows], [h[rows] for h in self.h], [c[rows] for c in self.cell]
 
 # %% ../../nbs/00_lab/25_recurrent.ipynb #0ad6dabf
 def _choose(logits: torch.Tensor, # (N, V)

@@ -20,6 +20,7 @@ from ..lab.train import derive_seed, train
 class LMConfig:
     "A language model and its training; the defaults are those of the published code."
     n: int = 300
+    layers: int = 1
     dropout: float = 0.2
     optim: str = "sgd" # sgd | adam
     lr: float = 1.0
@@ -42,7 +43,7 @@ class TokenData:
 def train_language_model(config: LMConfig, data: TokenData, run) -> dict:
     "The experiment: weights ('net.*')."
     device, tokens, m = run.fabric.device, data.tokens.to(run.fabric.device), min(config.m, len(data.tokens))
-    net = RecurrentDecoder(len(tokens.vocabulary), config.n, dropout=config.dropout)
+    net = RecurrentDecoder(len(tokens.vocabulary), config.n, dropout=config.dropout, layers=config.layers)
     for w in net.parameters(): nn.init.uniform_(w, -0.1, 0.1)
     net = net.to(device, torch.float64 if run.precision == "64-true" else torch.float32).train()
     weights, batches = list(net.parameters()), Buckets(tokens.lengths, m, derive_seed(run.seed, "lm"))
@@ -61,7 +62,7 @@ def language_model(result: Result) -> RecurrentDecoder:
     "The language model of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The language model diverged at step {result.record['step']}: lower its learning rate.")
     weights = result.weights()
-    net = RecurrentDecoder(*weights["output.weight"].shape)
+    net = RecurrentDecoder(*weights["output.weight"].shape, layers=sum(name.startswith("lstm.weight_hh_l") for name in weights))
     net.to(weights["output.weight"].dtype).load_state_dict(weights)
     return net.eval().requires_grad_(False)
 

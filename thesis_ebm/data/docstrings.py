@@ -64,6 +64,7 @@ _HEADING = re.compile(r"([^\n]+)\n *[-=~^*]{3,} *(?:\n|$)")
 _PROSE = re.compile(r"(?:notes?|warnings?|warns|examples?|extended summary|description|details|background|overview|introduction|usage|remarks?)\b",
                     re.IGNORECASE)
 _NO_PROSE = re.compile(r"[-*+\u2022.:>|\d\[(\s]|\w+\)|[\w.*]+(?:, [\w.*]+)* ?:(?:\s|$)|[^\n]*\n[ \t]+\S") # lists, tables, directives, what is indented
+_NOTE = re.compile(r"(?:\.\. )?(?:note|warning|tip|hint|important)::?\s", re.IGNORECASE)
 _ROWS = re.compile(r"\n *(?:[-*=~^|+]|>>>|\d+[.)] )")
 
 def prose(docstring: str) -> tuple[list[str], list[str]]: # before the first heading or list, and after it
@@ -72,6 +73,7 @@ def prose(docstring: str) -> tuple[list[str], list[str]]: # before the first hea
     for paragraph in re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring)):
         if heading := _HEADING.match(paragraph):
             opened, read, paragraph = False, bool(_PROSE.match(heading[1].strip())), paragraph[heading.end():]
+        if _NOTE.match(paragraph): paragraph = inspect.cleandoc(_NOTE.sub("", paragraph, count=1))
         if not read or not paragraph: continue
         if _NO_PROSE.match(paragraph) or _ROWS.search(paragraph): opened = False
         else: (opening if opened else later).append(" ".join(paragraph.split()))
@@ -82,7 +84,7 @@ _ARTICLE = 60 # words at most
 
 def plain_sentences(text: str) -> list[str]: # each in words, as `plain` has it
     "The sentences of a paragraph that are plain English."
-    whole = [s for s in re.split(r"(?<=[.!?])\s+(?=[^a-z])", text) if not re.search(r"\w\((?!s\))|[:,]$|Read more in", s)]
+    whole = [s.removeprefix("Note that ") for s in re.split(r"(?<=[.!?])\s+(?=[^a-z])", text) if not re.search(r"\w\((?!s\))|[:,]$|Read more in", s)]
     return [s for s in (plain(s, 3, _ARTICLE) for s in whole) if s]
 
 def laid_together(sentences: list[str], most: int = _ARTICLE) -> list[str]: # each of at most so many words

@@ -159,7 +159,7 @@ def documented(wanted: str = "pairs"): # yields Record
     harvested = [[normalised(x, tokenised=True) for x in (summary, article, *more)] for rows in library().values() for summary, _, article, more in rows]
     pairs = {article: (article, summary) for summary, article, *_ in harvested if summary and article}
     ranked = sorted(pairs.values(), key=lambda p: hash_of(p[0]))
-    n = min(_HELD, len(ranked) // 3)
+    n = min(_HELD, len(ranked) // 2)
     held = {pair: "valid" if i < n // 4 else "test" for i, pair in enumerate(ranked[:n])}
     yield from (Record(part, *pair) for pair, part in held.items())
     for summary, article, *more in harvested:

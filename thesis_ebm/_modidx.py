@@ -723,6 +723,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'thesis_ebm/data/docstrings.py'),
                                             'thesis_ebm.data.docstrings.library': ( '00_lab/docstrings.html#library',
                                                                                     'thesis_ebm/data/docstrings.py'),
+                                            'thesis_ebm.data.docstrings.long_enough': ( '00_lab/docstrings.html#long_enough',
+                                                                                        'thesis_ebm/data/docstrings.py'),
                                             'thesis_ebm.data.docstrings.pairs': ( '00_lab/docstrings.html#pairs',
                                                                                   'thesis_ebm/data/docstrings.py'),
                                             'thesis_ebm.data.docstrings.plain': ( '00_lab/docstrings.html#plain',

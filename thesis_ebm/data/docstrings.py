@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SKIPPED', 'THREE', 'docstrings', 'plain', 'summary_and_body', 'prose', 'plain_sentences', 'laid_together',
-           'read_docstring', 'harvest', 'harvest_all', 'library', 'kept', 'keep', 'sentences', 'topics', 'three_topics',
-           'pairs']
+           'long_enough', 'read_docstring', 'harvest', 'harvest_all', 'library', 'kept', 'keep', 'sentences', 'topics',
+           'three_topics', 'pairs']
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #a2700766
 import ast
@@ -81,11 +81,13 @@ def prose(docstring: str) -> tuple[list[str], list[str]]: # before the first hea
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #a425e05b
 _ARTICLE = 60 # words at most
+_BROKEN = re.compile(r"\w\((?!s\))|[^.!?][\"')`]*$|Read more in")
+_LOST = re.compile(r".*(?: (?:the|an?|of|in|by|is|are|as|with|like|using|where|and|or|that|for|at|following|via|than)|,) \.")
 
 def plain_sentences(text: str) -> list[str]: # each in words, as `plain` has it
-    "The sentences of a paragraph that are plain English."
-    whole = [s.removeprefix("Note that ") for s in re.split(r"(?<=[.!?])\s+(?=[^a-z])", text) if not re.search(r"\w\((?!s\))|[:,]$|Read more in", s)]
-    return [s for s in (plain(s, 3, _ARTICLE) for s in whole) if s]
+    "The sentences of a paragraph that are whole and plain English."
+    found = (s.removeprefix("Note that ") for s in re.split(r"(?<=[.!?])\s+(?=[^a-z])", text) if not _BROKEN.search(s))
+    return [s for s in (plain(s, 3, _ARTICLE) for s in found) if s and not _LOST.fullmatch(s)]
 
 def laid_together(sentences: list[str], most: int = _ARTICLE) -> list[str]: # each of at most so many words
     "Sentences in their order, as many as fit into one article, then the next."
@@ -97,6 +99,8 @@ def laid_together(sentences: list[str], most: int = _ARTICLE) -> list[str]: # ea
     return found
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #cf888e7a
+def long_enough(article: str) -> bool: return len(article.split()) > 8 # words, beside the stop
+
 def read_docstring(docstring: str) -> tuple[str, str, str, list[str]]: # summary, body, article, more articles; "" for what there is not
     "All that is taken from a docstring."
     summary, body = summary_and_body(docstring)
@@ -104,9 +108,8 @@ def read_docstring(docstring: str) -> tuple[str, str, str, list[str]]: # summary
     if summary and opening: opening[0] = opening[0][len(first_sentence(opening[0])):]
     first, *rest = laid_together([s for p in opening for s in plain_sentences(p)]) or [""]
     more = [*rest, *(a for p in later for a in laid_together(plain_sentences(p)))]
-    n = len(first.split())
     if not summary: first, more = "", [first, *more]
-    return summary, body, first if n > 8 else "", [a for a in more if len(a.split()) > 10]
+    return summary, body, first if long_enough(first) else "", [*filter(long_enough, more)]
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #b4f831cf
 SKIPPED = frozenset("tests test testing vendored externals _inductor _dynamo _refs _decomp _export _higher_order_ops _functorch "

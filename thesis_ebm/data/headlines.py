@@ -184,7 +184,7 @@ def lead(body: str) -> str: # "" when it does not begin with a sentence
 
 def unsigned(text: str) -> str:
     "A text without the signs of shares."
-    return re.sub(r"<([^<>]*)>", r"\1", re.sub(r"\s*<[A-Z]{1,5}(?:\.[A-Z]{1,4})?>", "", text))
+    return re.sub(r"<([^<>]*)>", r"\1", re.sub(r"\s*<[A-Z]{1,5}(?:\.[A-Z]{1,4})*>", "", text))
 
 # %% ../../nbs/00_lab/34_headlines.ipynb #198b912e
 def _reuters(found: Found, wanted: str, corpus: Corpus): # yields Record

@@ -660,6 +660,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'thesis_ebm/data/catalog.py'),
                                          'thesis_ebm.data.catalog.Found.stand_in': ( '00_lab/catalog.html#found.stand_in',
                                                                                      'thesis_ebm/data/catalog.py'),
+                                         'thesis_ebm.data.catalog._call': ('00_lab/catalog.html#_call', 'thesis_ebm/data/catalog.py'),
                                          'thesis_ebm.data.catalog._classes': ('00_lab/catalog.html#_classes', 'thesis_ebm/data/catalog.py'),
                                          'thesis_ebm.data.catalog._corpus': ('00_lab/catalog.html#_corpus', 'thesis_ebm/data/catalog.py'),
                                          'thesis_ebm.data.catalog._download': ( '00_lab/catalog.html#_download',

@@ -52,6 +52,7 @@ class Dataset:
     remedy: str = "" # how to get it, where it is not downloaded
     made: str = "" # "module:function" of this package, which makes the embedded part
     reads: tuple[str, ...] = () # the installed packages that it is made of
+    check: str = "" # "module:function", called with a Found: DataDamaged or DataMissing when its files do not belong together
 
     @property
     def optional(self) -> bool: return not (self.url or self.embedded or self.made)
@@ -231,9 +232,10 @@ HEADLINES, HEADLINES_TITLES = (
     for name, title, reader in (("headlines", "docstrings of installed packages, paragraphs and their summaries", "read_headlines"),
                                 ("headlines-titles", "docstrings of installed packages, summaries alone", "read_titles")))
 
-def _headlines(name: str, title: str, articles: str, licence: str, layouts: tuple, remedy: str) -> tuple[Dataset, Dataset]:
+def _headlines(name: str, title: str, articles: str, licence: str, layouts: tuple, remedy: str,
+               check: str = "") -> tuple[Dataset, Dataset]:
     "Articles with headlines that the reader brings, and those headlines alone."
-    return tuple(_corpus(name + ending, f"{title}, {what}", licence, layouts, instead, remedy) for ending, what, instead in
+    return tuple(replace(_corpus(name + ending, f"{title}, {what}", licence, layouts, instead, remedy), check=check) for ending, what, instead in
                  (("", f"{articles} and headlines", HEADLINES), ("-titles", "headlines alone", HEADLINES_TITLES)))
 
 _SIDES = ("article", "title", "src", "tgt", "source", "target", "input", "headline", "ref0")
@@ -243,7 +245,8 @@ _SUMDATA = tuple(tuple(f"{root}/{folder}*{side}*" for folder in ("", "train/", "
 # %% ../../nbs/00_lab/10_catalog.ipynb #1fbe4f83
 GIGAWORD = _headlines("gigaword", "Gigaword", "first sentences", "of the English Gigaword, by the Linguistic Data Consortium",
                       _SUMDATA, "make the files of github.com/facebookarchive/NAMAS (Rush, Chopra, Weston), or get a copy of them, "
-                      "so that sumdata/train/train.article.txt, train.title.txt and so on, or gigaword/train.article.txt and so on, lie")
+                      "so that sumdata/train/train.article.txt, train.title.txt and so on, or gigaword/train.article.txt and so on, lie",
+                      check="thesis_ebm.data.headlines:file_pairs")
 NEWS = _headlines("news", "News Category Dataset", "short texts", NEWS_TOPICS.licence, NEWS_TOPICS.layouts,
                   "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
 REUTERS = _headlines("reuters", "Reuters-21578", "first sentences", "for research, by Reuters and Carnegie Group",
@@ -401,10 +404,15 @@ def _hashes(found: Found) -> dict[str, str]:
     return {packed_name(path.name): have for path, (have, _) in hashes.items()}
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #894ac32f
+def _call(function: str, *args, **options): # "module:function"
+    module, name = function.split(":")
+    return getattr(importlib.import_module(module), name)(*args, **options)
+
 def verify(found: Found) -> dict[str, str]:
     "file -> sha256 of its content; DataDamaged with the path and both hashes when one is not the published file."
     if found.made: return versions(found.dataset.reads) | code_of(*found.dataset.made.split(":"), skip=_OUTSIDE)
     if found.source == "embedded": return {name: sha256_file(path) for name, path in found.files.items()}
+    if found.dataset.check: _call(found.dataset.check, found)
     if found.dataset.many: return _hashes(found)
     if not found.dataset.files: return {name: identity(path, found.dataset.members) for name, path in found.files.items()}
     for name, path in found.files.items():
@@ -506,7 +514,6 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
 def _read(name: str, split: str, source: str, limit: int | None, place: str, disk: str, options: tuple):
     "Verify and read, once in a process as long as the same bytes lie in the same place."
     found = find_own(name) if place == "own" else find(name, source)
-    module, function = found.dataset.reader.split(":")
-    loaded = getattr(importlib.import_module(module), function)(found, split, limit, **dict(options))
+    loaded = _call(found.dataset.reader, found, split, limit, **dict(options))
     loaded.provenance.update(requested=name if place == "own" else source, disk=disk)
     return loaded

@@ -251,7 +251,7 @@ def _read(name: str, source: str, wanted: str, disk: str) -> tuple[str, dict]:
 def _split(found: Found, split: str, wanted: str, limit: int | None):
     "A split with its provenance; DataMissing when there is nothing in it."
     name = found.dataset.name
-    note, splits = _read(name, "embedded" if found.made else "full", wanted, quick_fingerprint(found))
+    note, splits = _read(*(("headlines", "embedded") if found.made else (name, "full")), wanted, quick_fingerprint(found))
     whole = splits[split].take(slice(limit))
     skipped = whole.provenance["skipped"]
     what = dict(articles="articles", pairs="pairs", titles="headlines")[wanted]

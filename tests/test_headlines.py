@@ -90,7 +90,7 @@ def test_a_sample_has_its_parts_made(data):
     assert 70 < aside < 130 and len(valid) + len(test) == 400 - aside and 0.15 < len(valid) / (400 - aside) < 0.35
     kept = {t.replace("title", "article") for part in titles for t in part.sentences}
     assert not kept & {*train.texts, *valid.articles, *test.articles}, "an article kept aside is used nowhere"
-    for words in ("without its training part", "a quarter of its pairs is kept aside", "valid and test, one to three"):
+    for words in ("without its training part: its articles without titles are train", "a quarter of its pairs is kept aside", "valid and test, one to three"):
         assert words in test.provenance["description"]
     put(data / "gigaword" / "train.article.txt", lines("article", "train", 60))
     (train, *_), _ = whole("gigaword")

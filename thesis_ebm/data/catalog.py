@@ -235,8 +235,9 @@ HEADLINES, HEADLINES_TITLES = (
 def _headlines(name: str, title: str, articles: str, licence: str, layouts: tuple, remedy: str,
                check: str = "") -> tuple[Dataset, Dataset]:
     "Articles with headlines that the reader brings, and those headlines alone."
-    return tuple(replace(_corpus(name + ending, f"{title}, {what}", licence, layouts, instead, remedy), check=check) for ending, what, instead in
-                 (("", f"{articles} and headlines", HEADLINES), ("-titles", "headlines alone", HEADLINES_TITLES)))
+    two = (("", f"{articles} and headlines", HEADLINES), ("-titles", "headlines alone", HEADLINES_TITLES))
+    return tuple(replace(_corpus(name + ending, f"{title}, {what}", licence, layouts, instead, remedy), check=check)
+                 for ending, what, instead in two)
 
 _SIDES = ("article", "title", "src", "tgt", "source", "target", "input", "headline", "ref0")
 _SUMDATA = tuple(tuple(f"{root}/{folder}*{side}*" for folder in ("", "train/", "valid/", "test/", "[Gg]iga/") for side in _SIDES)
@@ -502,7 +503,7 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
-        ): # what the data set's reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`
+        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
     if not (find_own(name).dataset if own else dataset(name)).reader:

@@ -61,9 +61,10 @@ def summary_and_body(docstring: str) -> tuple[str, str]: # the second empty wher
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #763d469b
 _HEADING = re.compile(r"([^\n]+)\n *[-=~^*]{3,} *(?:\n|$)")
-_PROSE = re.compile(r"(?:notes?|warnings?|warns|examples?|extended summary|description|details|background|overview|introduction|usage|remarks?)\b",
-                    re.IGNORECASE)
-_NO_PROSE = re.compile(r"[-*+\u2022.:>|\d\[(\s]|\w+\)|[\w.*]+(?:, [\w.*]+)* ?:(?:\s|$)|[^\n]*\n[ \t]+\S") # lists, tables, directives, what is indented
+_PROSE = re.compile(r"(?:notes?|warnings?|warns|examples?|extended summary|description|details|background|overview|introduction|usage"
+                    r"|remarks?)\b", re.IGNORECASE)
+_NO_PROSE = re.compile(r"[-*+\u2022.:>|\d\[(\s]|\w+\)" # lists, tables, directives, what is indented
+                       r"|[\w.*]+(?:, [\w.*]+)* ?:(?:\s|$)|[^\n]*\n[ \t]+\S")
 _NOTE = re.compile(r"(?:\.\. )?(?:note|warning|tip|hint|important)::?\s", re.IGNORECASE)
 _ROWS = re.compile(r"\n *(?:[-*=~^|+]|>>>|\d+[.)] )")
 

@@ -94,7 +94,8 @@ def read_lines(path: Path, # plain or .gz
         except UnicodeDecodeError as e:
             if unreadable == "refuse":
                 other = ", or leave such lines out with unreadable=\"skip\"" * (empty == "skip")
-                raise DataDamaged(f"{path}, line {number}, is not UTF-8 ({e.reason} at byte {e.start + 1}): convert the file{other}.") from None
+                raise DataDamaged(f"{path}, line {number}, is not UTF-8 ({e.reason} at byte {e.start + 1}): convert the file"
+                                  f"{other}.") from None
             skipped["not UTF-8"] += 1
             continue
         if text.strip() or empty == "keep": lines.append(text)

@@ -168,14 +168,14 @@ def test_captions_in_both_layouts(data):
 
 def test_news_and_its_categories(data):
     path = put(data / "news" / "news_category_v3.jsonl.gz", "".join(json.dumps(dict(headline=f"It's News No. {i}", category=("SCIENCE", "ARTS")[i % 2], text="")) + "\n" for i in range(300)))
-    train, valid, test = all_splits("news")
+    train, valid, test = all_splits("news-topics")
     assert len(train) + len(valid) + len(test) == 300 and train.names == ("ARTS", "SCIENCE") and all(int(s.split()[-1]) % 2 != y for s, y in zip(train.sentences, train.labels.tolist()))
     put(path, '{"headline": "a", "category": "B"}\n[]\n')
     with pytest.raises(DataDamaged, match="line 2 .*is no headline"):
-        load("news")
+        load("news-topics")
 
 
-STAND_INS = dict(snli="docstrings", captions="docstrings", yelp="grammar-reviews", yahoo="", news="") | {"snli-pairs": "grammar-pairs"}
+STAND_INS = dict(snli="docstrings", captions="docstrings", yelp="grammar-reviews", yahoo="") | {"snli-pairs": "grammar-pairs", "news-topics": ""}
 
 
 def test_stand_ins_are_called_so_and_full_refuses_them(data):
@@ -188,7 +188,7 @@ def test_stand_ins_are_called_so_and_full_refuses_them(data):
             load(name, source="full")
         if instead:
             assert load(instead, source="full", limit=100).fingerprint == text.fingerprint and not load(instead).provenance["stand_in"]
-    assert len(load("yahoo").names) == 3 and len(load("news").names) > 5 and load("snli").labels is None and load("yelp").names == ("negative", "positive")
+    assert len(load("yahoo").names) == 3 and len(load("news-topics").names) > 5 and load("snli").labels is None and load("yelp").names == ("negative", "positive")
 
 
 def test_embedded_texts_have_splits_that_share_nothing(data):
@@ -245,7 +245,7 @@ def test_the_command_line_knows_them(call, data):
     assert told.returncode == 1 and "sentiment.dev.0.gz is damaged" in told.stdout
 
 
-REAL = {"snli": ("full", 20_000, None), "snli-pairs": ("full", 15_000, 3), "yelp": ("full", 100_000, 2), "captions": ("full", 140_000, None), "news": ("full", 160_000, 42)}
+REAL = {"snli": ("full", 20_000, None), "snli-pairs": ("full", 15_000, 3), "yelp": ("full", 100_000, 2), "captions": ("full", 140_000, None), "news-topics": ("full", 160_000, 42)}
 
 
 @pytest.mark.realdata

@@ -168,7 +168,7 @@ _DOCS = dict(data="yahoo", source="auto", field="titles", mislabelled=0.0)
 TOPICS = dict(
     smoke=(replace(PROFILES["smoke"].config, **_DOCS | dict(source="embedded")),),
     quick=(replace(_QUICK, **_DOCS, limit=0, maxlen=10, size=1500, unknown=0.2, n=64, lambda1=1.0, steps=500),),
-    gpu=(replace(_GPU, data="news", values=_THREE, maxlen=12, unknown=0.2),),
+    gpu=(replace(_GPU, data="news-topics", values=_THREE, maxlen=12, unknown=0.2),),
     paper=tuple(replace(PROFILES["paper"].config, data="yahoo", field=field) for field in ("titles", "replies")))
 
 # %% ../../nbs/04_arae/13_styles.ipynb #4e96c12f

@@ -3,10 +3,11 @@
 # %% auto #0
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'SVHN', 'STL10', 'CIFAR10', 'CIFAR100',
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
-           'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS', 'TEXTS', 'DATASETS', 'SOURCES',
-           'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find',
-           'is_picture', 'find_own', 'locate', 'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb',
-           'open_lmdb', 'identity', 'fingerprint', 'quick_fingerprint', 'get', 'load']
+           'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
+           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing',
+           'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find', 'is_picture', 'find_own', 'locate',
+           'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
+           'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
 import gzip
@@ -51,6 +52,7 @@ class Dataset:
     remedy: str = "" # how to get it, where it is not downloaded
     made: str = "" # "module:function" of this package, which makes the embedded part
     reads: tuple[str, ...] = () # the installed packages that it is made of
+    check: str = "" # "module:function", called with a Found: DataDamaged or DataMissing when its files do not belong together
 
     @property
     def optional(self) -> bool: return not (self.url or self.embedded or self.made)
@@ -218,13 +220,44 @@ CAPTIONS = _corpus("captions", "Flickr30k, English captions",
                    ("flickr30k-captions/*.token*", "flickr30k/*.token*", "flickr30k-captions/*.en*"), DOCSTRINGS,
                    "ask for the captions at shannon.cs.illinois.edu/DenotationGraph, "
                    "so that flickr30k-captions/results_20130124.token lies")
-NEWS = _corpus("news", "News Category Dataset, headlines", "CC BY 4.0, by its author (Misra)",
-               ("news/news_category*.json*", "news/News_Category*.json*"), _harvested("", "", "topics"),
-               "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
-TEXTS = (SNLI, SNLI_PAIRS, YELP, YAHOO, CAPTIONS, NEWS, DOCSTRINGS, DOCSTRING_PAIRS, GRAMMAR, GRAMMAR_REVIEWS, GRAMMAR_PAIRS)
+NEWS_TOPICS = _corpus(
+    "news-topics", "News Category Dataset, headlines with their categories", "CC BY 4.0, by its author (Misra)",
+    ("news/news_category*.json*", "news/News_Category*.json*"), _harvested("", "", "topics"),
+    "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
+TEXTS = (SNLI, SNLI_PAIRS, YELP, YAHOO, CAPTIONS, NEWS_TOPICS, DOCSTRINGS, DOCSTRING_PAIRS, GRAMMAR, GRAMMAR_REVIEWS, GRAMMAR_PAIRS)
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #b75f3627
+HEADLINES, HEADLINES_TITLES = (
+    replace(_harvested(name, title, ""), made="thesis_ebm.data.headlines:documented", reader=f"thesis_ebm.data.headlines:{reader}")
+    for name, title, reader in (("headlines", "docstrings of installed packages, paragraphs and their summaries", "read_headlines"),
+                                ("headlines-titles", "docstrings of installed packages, summaries alone", "read_titles")))
+
+def _headlines(name: str, title: str, articles: str, licence: str, layouts: tuple, remedy: str,
+               check: str = "") -> tuple[Dataset, Dataset]:
+    "Articles with headlines that the reader brings, and those headlines alone."
+    two = (("", f"{articles} and headlines", HEADLINES), ("-titles", "headlines alone", HEADLINES_TITLES))
+    return tuple(replace(_corpus(name + ending, f"{title}, {what}", licence, layouts, instead, remedy), check=check)
+                 for ending, what, instead in two)
+
+_SIDES = ("article", "title", "src", "tgt", "source", "target", "input", "headline", "ref0")
+_SUMDATA = tuple(tuple(f"{root}/{folder}*{side}*" for folder in ("", "train/", "valid/", "test/", "[Gg]iga/") for side in _SIDES)
+                 for root in ("gigaword", "sumdata"))
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #1fbe4f83
+GIGAWORD = _headlines("gigaword", "Gigaword", "first sentences", "of the English Gigaword, by the Linguistic Data Consortium",
+                      _SUMDATA, "make the files of github.com/facebookarchive/NAMAS (Rush, Chopra, Weston), or get a copy of them, "
+                      "so that sumdata/train/train.article.txt, train.title.txt and so on, or gigaword/train.article.txt and so on, lie",
+                      check="thesis_ebm.data.headlines:file_pairs")
+NEWS = _headlines("news", "News Category Dataset", "short texts", NEWS_TOPICS.licence, NEWS_TOPICS.layouts,
+                  "get News_Category_Dataset_v3.json from its author, Rishabh Misra, so that news/News_Category_Dataset_v3.json lies")
+REUTERS = _headlines("reuters", "Reuters-21578", "first sentences", "for research, by Reuters and Carnegie Group",
+                     ("reuters/*.jsonl*",),
+                     "make of reuters21578.tar.gz a JSON object a line, with id, split, topics, title and body, "
+                     "so that reuters/reuters21578.jsonl lies")
+HEADLINED = (*GIGAWORD, *NEWS, *REUTERS, HEADLINES, HEADLINES_TITLES)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."
@@ -372,10 +405,15 @@ def _hashes(found: Found) -> dict[str, str]:
     return {packed_name(path.name): have for path, (have, _) in hashes.items()}
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #894ac32f
+def _call(function: str, *args, **options): # "module:function"
+    module, name = function.split(":")
+    return getattr(importlib.import_module(module), name)(*args, **options)
+
 def verify(found: Found) -> dict[str, str]:
     "file -> sha256 of its content; DataDamaged with the path and both hashes when one is not the published file."
     if found.made: return versions(found.dataset.reads) | code_of(*found.dataset.made.split(":"), skip=_OUTSIDE)
     if found.source == "embedded": return {name: sha256_file(path) for name, path in found.files.items()}
+    if found.dataset.check: _call(found.dataset.check, found)
     if found.dataset.many: return _hashes(found)
     if not found.dataset.files: return {name: identity(path, found.dataset.members) for name, path in found.files.items()}
     for name, path in found.files.items():
@@ -465,7 +503,7 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
-        ): # what the data set's reader gives: for digits and other labelled images an `Images`, for text a `Text`
+        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
     if not (find_own(name).dataset if own else dataset(name)).reader:
@@ -477,7 +515,6 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
 def _read(name: str, split: str, source: str, limit: int | None, place: str, disk: str, options: tuple):
     "Verify and read, once in a process as long as the same bytes lie in the same place."
     found = find_own(name) if place == "own" else find(name, source)
-    module, function = found.dataset.reader.split(":")
-    loaded = getattr(importlib.import_module(module), function)(found, split, limit, **dict(options))
+    loaded = _call(found.dataset.reader, found, split, limit, **dict(options))
     loaded.provenance.update(requested=name if place == "own" else source, disk=disk)
     return loaded

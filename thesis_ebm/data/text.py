@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['UNREADABLE', 'NLI', 'SENTIMENT', 'TOPICS', 'YAHOO_CLASSES', 'FIELDS', 'READERS', 'OPTIONS', 'Text', 'tokenise',
-           'detokenise', 'read_bytes', 'read_lines', 'hash_of', 'split_of', 'Row', 'Corpus', 'part_files',
+           'detokenise', 'read_bytes', 'read_lines', 'hash_of', 'split_of', 'Row', 'Corpus', 'texts_of', 'part_files',
            'first_sentence', 'read_text']
 
 # %% ../../nbs/00_lab/21_text.ipynb #756ad0a6
@@ -84,7 +84,8 @@ def read_bytes(path: Path) -> bytes:
 
 def read_lines(path: Path, # plain or .gz
                unreadable: str = "refuse", # what happens to a line that is not UTF-8: refuse | skip
-              ) -> tuple[list[str], Counter]: # lines with something in them; reason -> how many were left out
+               empty: str = "skip", # and to one with nothing in it: keep | skip
+              ) -> tuple[list[str], Counter]: # lines; reason -> how many were left out
     "The lines of a text file; DataDamaged for one that is not UTF-8, with its number, when such lines are refused."
     if unreadable not in UNREADABLE: raise ValueError(unknown_name("way with lines that are unreadable:", unreadable, UNREADABLE))
     raw, lines, skipped = read_bytes(path).removeprefix(b"\xef\xbb\xbf"), [], Counter()
@@ -92,11 +93,12 @@ def read_lines(path: Path, # plain or .gz
         try: text = line.decode().rstrip("\r")
         except UnicodeDecodeError as e:
             if unreadable == "refuse":
-                raise DataDamaged(f"{path}, line {number}, is not UTF-8 ({e.reason} at byte {e.start + 1}): convert the file, or leave "
-                                  "such lines out with unreadable=\"skip\".") from None
+                other = ", or leave such lines out with unreadable=\"skip\"" * (empty == "skip")
+                raise DataDamaged(f"{path}, line {number}, is not UTF-8 ({e.reason} at byte {e.start + 1}): convert the file"
+                                  f"{other}.") from None
             skipped["not UTF-8"] += 1
             continue
-        if text.strip(): lines.append(text)
+        if text.strip() or empty == "keep": lines.append(text)
         else: skipped["empty"] += 1
     return lines, skipped
 
@@ -135,7 +137,7 @@ class Corpus:
         for row in rows: getattr(self, split_of(key(row), shares)).append(row)
 
 # %% ../../nbs/00_lab/21_text.ipynb #3c55fc5a
-def _texts(corpus: Corpus) -> dict[str, Text]:
+def texts_of(corpus: Corpus) -> dict[str, Text]:
     "The three splits, cleaned as said above."
     kept, seen, gone = {}, set(), Counter(corpus.skipped)
     for split in reversed(SPLITS):
@@ -310,21 +312,21 @@ def _read_own(found: Found, unreadable: str = "refuse", lower: bool | None = Non
 
 # %% ../../nbs/00_lab/21_text.ipynb #3a74d566
 READERS = {"snli": _read_sentences, "snli-pairs": _read_pairs, "yelp": _read_yelp, "yahoo": _read_yahoo, "captions": _read_captions,
-           "news": _read_news}
+           "news-topics": _read_news}
 
 @lru_cache(maxsize=4)
 def _read(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[str, Text]]:
     "What is to be said of a corpus, and its splits; read once in a process as long as the same bytes lie there."
     found = locate(name, source)
     corpus = READERS.get(found.dataset.name if found.source != "own" else "", _read_own)(found, **dict(options))
-    return corpus.note, _texts(corpus)
+    return corpus.note, texts_of(corpus)
 
 @lru_cache(maxsize=4)
 def _make(made: str, disk: str) -> tuple[str, dict[str, Text]]:
     "The same for what a module of this package makes, whatever it stands in for."
     module, function = made.split(":")
     corpus = getattr(importlib.import_module(module), function)()
-    return corpus.note, _texts(corpus)
+    return corpus.note, texts_of(corpus)
 
 # %% ../../nbs/00_lab/21_text.ipynb #ca5bca4e
 OPTIONS = dict(yahoo=("field",), own=("unreadable", "lower"))

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from thesis_ebm.data.catalog import DataDamaged, DataMissing
 from thesis_ebm.data.tokens import EOS, SIGNS, SOS, UNK, Vocabulary, encode, tokens_of
 from thesis_ebm.lab.files import DiskError
@@ -71,6 +72,18 @@ def test_every_probability_is_that_of_the_definition(order, size):
     assert torch.allclose(model.sentence_nll(fresh), torch.stack([x.sum() for x in model.word_nll(fresh).split(fresh.lengths.tolist())]))
     if size == 400:
         assert discounts(np.array(list(truth.a[-1].values()))).tolist() != [0, 0.5, 1, 1.5]
+
+
+def test_kenlms_own_trainer_gives_the_same_model():
+    "lmplz.arpa: sixty sentences, then the model of order 3 that kenlm's lmplz (0.3.0, --discount_fallback) made of them."
+    path = ROOT / "tests" / "lmplz.arpa"
+    text = path.read_text().split("\n\n")[0].splitlines()
+    theirs = NGram.load_arpa(path)
+    ours = NGram.fit(encode(text, theirs.vocabulary), 3)
+    assert len(text) == 60 and all(np.array_equal(a, b) for a, b in zip(ours.keys, theirs.keys))
+    for part in ("log_p", "log_gamma"):
+        for a, b in zip(getattr(ours, part), getattr(theirs, part)):
+            assert np.allclose(a, b, rtol=0, atol=2e-6) # single precision
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])

@@ -2530,6 +2530,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'thesis_ebm/ursae/theory.py'),
                                          'thesis_ebm.ursae.theory.leave_one_out': ( '05_ursae/theory.html#leave_one_out',
                                                                                     'thesis_ebm/ursae/theory.py'),
+                                         'thesis_ebm.ursae.theory.lower_bound': ( '05_ursae/theory.html#lower_bound',
+                                                                                  'thesis_ebm/ursae/theory.py'),
                                          'thesis_ebm.ursae.theory.no_baseline': ( '05_ursae/theory.html#no_baseline',
                                                                                   'thesis_ebm/ursae/theory.py'),
                                          'thesis_ebm.ursae.theory.reinforce': ( '05_ursae/theory.html#reinforce',

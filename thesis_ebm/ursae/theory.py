@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'until_eos', 'sequence_log_prob', 'all_sequences', 'inside_source', 'down_weight', 'eta_at', 'reward',
-           'no_baseline', 'self_critical', 'leave_one_out', 'reinforce']
+           'no_baseline', 'self_critical', 'leave_one_out', 'reinforce', 'lower_bound']
 
 # %% ../../nbs/05_ursae/01_theory.ipynb #ba0c347d
 import itertools
 import torch
-from ..data.tokens import EOS, PAD, SOS
+from ..data.tokens import EOS, PAD
 
 # %% ../../nbs/05_ursae/01_theory.ipynb #0b014cff
 def until_eos(z: torch.Tensor, # int, (..., T)
@@ -85,7 +85,7 @@ def leave_one_out(R: torch.Tensor, # rewards of the samples, (K, m), K >= 2
                   R_greedy: torch.Tensor, # reward of the greedy sequence, (m,)
                  ) -> torch.Tensor: # advantage, (K, m)
     "V of a sample is the mean reward of the others of the same article. ValueError for K = 1."
-    if len(R) < 2: raise ValueError("There are no other samples with K = 1: sample at least 2 an article, or take the baseline self-critical.")
+    if len(R) < 2: raise ValueError("There are no other samples with K = 1: sample at least 2 an article, or take self-critical.")
     return R - (R.sum(0) - R) / (len(R) - 1)
 
 BASELINES = {"none": no_baseline, "self-critical": self_critical, "leave-one-out": leave_one_out} # name -> (R, R_greedy) -> advantage
@@ -96,5 +96,12 @@ def reinforce(log_penc: torch.Tensor, # log penc(Z|X) of the samples, with gradi
              ) -> torch.Tensor: # scalar: only its gradient means something
     "A loss whose gradient is minus the estimate of Eq. (5.4), the mean over samples and articles. ValueError for two shapes."
     if log_penc.shape != advantage.shape:
-        raise ValueError(f"log penc has shape {tuple(log_penc.shape)}, the advantage {tuple(advantage.shape)}: give one advantage a sample.")
+        raise ValueError(f"log penc has shape {tuple(log_penc.shape)}, the advantage {tuple(advantage.shape)}: "
+                         "give one advantage a sample.")
     return -(advantage.detach() * log_penc).mean()
+
+# %% ../../nbs/05_ursae/01_theory.ipynb #766bf301
+def lower_bound(log_pdec: torch.Tensor, # log pdec(X|Z^k) of the samples, (K, ...), nats
+               ) -> torch.Tensor: # (...,), nats
+    "L_K(X), Eq. (5.3)."
+    return log_pdec.mean(0)

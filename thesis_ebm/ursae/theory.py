@@ -6,6 +6,7 @@ __all__ = ['BASELINES', 'until_eos', 'sequence_log_prob', 'all_sequences', 'insi
 
 # %% ../../nbs/05_ursae/01_theory.ipynb #ba0c347d
 import itertools
+import math
 import torch
 from ..data.tokens import EOS, PAD
 
@@ -44,10 +45,11 @@ def down_weight(logits: torch.Tensor, # (..., V); logits or log-probabilities
                 eta, # factor outside, in (0, 1]: a number, or a tensor that broadcasts against the logits
                ) -> torch.Tensor: # logits of p'enc, (..., V)
     "p'enc of section 5.4; eta = 1 changes nothing. `<eos>` is inside whatever `inside` says. ValueError unless 0 < eta <= 1."
-    eta = torch.as_tensor(eta, dtype=logits.dtype, device=logits.device)
-    if not ((0 < eta) & (eta <= 1)).all(): raise ValueError(f"eta = {eta.tolist()}: it is a factor in (0, 1].")
+    valid = ((0 < eta) & (eta <= 1)).all() if torch.is_tensor(eta) else 0 < eta <= 1
+    if not valid: raise ValueError(f"eta = {eta}: it is a factor in (0, 1].")
+    log_eta = eta.log().to(logits.dtype) if torch.is_tensor(eta) else math.log(eta)
     end = torch.arange(logits.shape[-1], device=logits.device) == EOS
-    return torch.where(inside | end, logits, logits + eta.log())
+    return torch.where(inside | end, logits, logits + log_eta)
 
 # %% ../../nbs/05_ursae/01_theory.ipynb #012ec35d
 def eta_at(t: int, # step, from 0

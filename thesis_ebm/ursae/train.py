@@ -226,7 +226,7 @@ class Watch(nn.Module):
     def __init__(self, c: URSAEConfig, device):
         super().__init__()
         self.c, self.after = c, sorted({max(1, round(c.steps * (i + 1) / c.times)) for i in range(c.times)})
-        for name, value in (("rows", torch.zeros(len(self.after), len(WATCHED))), ("best", torch.tensor(math.inf)), ("since", torch.tensor(0)), ("factor", torch.tensor(1.0))):
+        for name, value in (("rows", torch.zeros(len(self.after), len(WATCHED))), ("best", torch.tensor(1e9)), ("since", torch.tensor(0)), ("factor", torch.tensor(1.0))):
             self.register_buffer(name, value.to(device))
 
     def rate(self, t: int) -> float: # of step t of stage 2; in [0, 1]

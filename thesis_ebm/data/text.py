@@ -109,7 +109,7 @@ def read_lines(path: Path, # plain or .gz
 def strings(texts, what: str = "sentence") -> list[str]: # what one of them is called
     "A list of strings; TypeError when it is none, or for an item that is no string; ValueError for one that is not Unicode text."
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-        raise TypeError(f"A list of {what}s is needed, not one {type(texts).__name__}: write [\"a {what}\", \"another one\"].")
+        raise TypeError(f"A list of {what[:-1] + 'ies' if what.endswith('y') else what + 's'} is needed, not one {type(texts).__name__}: write [\"a {what}\", \"another one\"].")
     found = list(texts)
     for i, s in enumerate(found, 1):
         if not isinstance(s, str):

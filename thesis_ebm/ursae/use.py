@@ -199,8 +199,8 @@ class Trained:
         "What needs no model; a warning says which."
         short = {i: text for i, text in enumerate(read) if len(text.split()) < 2}
         strange = {i: text for i, text in enumerate(read) if i not in short and not knows(self.vocabulary, text, self.c.words)}
-        for found, what in ((short, "no word, or one: their summary is that"), (strange, "no word that the model knows: their first words are given")):
-            if found: warnings.warn(f"Of {len(read):,} texts, {len(found):,} have {what}. The first is {read[i := min(found)][:60]!r}, number {i + 1}.", stacklevel=3)
+        for found, what in ((short, "no word, or a single one, which is then the summary"), (strange, "no word that the model knows, so that their first words are the summary")):
+            if found: warnings.warn(f"Of {len(read):,} texts, {len(found):,} with {what}. The first is number {(i := min(found)) + 1}, {read[i][:60]!r}.", stacklevel=3)
         return short | {i: " ".join(text.split()[:min(maxlen, len(text.split())) - 1]) for i, text in strange.items()}
 
 # %% ../../nbs/05_ursae/07_use.ipynb #b4ab6bd8

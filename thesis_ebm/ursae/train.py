@@ -8,7 +8,6 @@ __all__ = ['PRETRAINED', 'WATCHED', 'URSAEConfig', 'check', 'ablated', 'Sources'
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-import math
 import re
 import torch
 import torch.nn.functional as F
@@ -56,6 +55,9 @@ class URSAEConfig:
     until: float = 0.8 # the share of training after which eta is 1
     unknown: bool = True # whether <unk> may be said
     scale: float = 8.0 # how loudly read begins
+    fresh: bool = False # whether read looks only at words that were not said yet
+    free_stop: bool = True # whether a forced stop costs nothing in log penc(Z|0)
+    dropout_dec: float = 0.1
     optim: str = "sgd" # sgd, with Nesterov momentum 0.9 | adam
     lr: float = 0.25 # of read
     lr_dec: float = 0.25
@@ -154,8 +156,8 @@ class Player(nn.Module):
     def __init__(self, c: URSAEConfig, data: Sources, seed: int, device):
         super().__init__()
         self.c, self.frozen = c, bool(data.write)
-        self.enc = Encoder(len(data.vocabulary), c.d, c.layers, c.dropout, c.words)
-        self.dec = ConvSeq2Seq(len(data.vocabulary), c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
+        self.enc = Encoder(len(data.vocabulary), c.d, c.layers, c.dropout, c.words, c.fresh)
+        self.dec = ConvSeq2Seq(len(data.vocabulary), c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1))
         for w in self.enc.write.parameters(): nn.init.uniform_(w, -0.1, 0.1)
         if self.frozen: self.enc.write.load_state_dict(data.write)
         begin(self.enc.read, self.enc.write, c.scale)
@@ -194,7 +196,7 @@ def read_back(p: Player, t: int) -> dict: # name -> scalar
 def rewards(p: Player, said: Said, nll: torch.Tensor, # -log pdec(X|Z), (K + 1, m)
             x_end: torch.Tensor) -> torch.Tensor: # (K + 1, m)
     "R of every summary."
-    log_pdec, log_penc0 = -nll, said.log_p0.sum(2)
+    log_pdec, log_penc0 = -nll, said.log_p0.masked_fill(said.forced & p.c.free_stop, 0).sum(2)
     if p.c.per_sign: log_pdec, log_penc0 = log_pdec / (x_end != PAD).sum(1), log_penc0 / (said.z != PAD).sum(2)
     return reward(log_pdec, log_penc0, p.c.lam)
 
@@ -302,6 +304,6 @@ def stage2(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | 
 def trained(c: URSAEConfig, result: Result, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
     "The nets of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The summariser diverged at step {result.record['step']}: lower lr and lr_dec.")
-    enc, dec = Encoder(words, c.d, c.layers, c.dropout, c.words), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
+    enc, dec = Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
     for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict(result.weights(f"net.{name}."))
     return enc.eval().requires_grad_(False), dec.eval().requires_grad_(False)

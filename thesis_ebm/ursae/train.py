@@ -150,7 +150,7 @@ def random_extracts(x: torch.Tensor, # int, (m, T), padded
 # %% ../../nbs/05_ursae/03_train.ipynb #a258c444
 class Player(nn.Module):
     "Global training: the two nets, their optimisers, and a look at held-out articles now and then."
-    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device):
+    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.c, self.frozen = c, bool(data.write)
         self.enc = Encoder(len(data.vocabulary), c.d, c.layers, c.dropout, c.words)
@@ -159,7 +159,7 @@ class Player(nn.Module):
         if self.frozen: self.enc.write.load_state_dict(data.write)
         begin(self.enc.read, self.enc.write, c.scale)
         self.enc.write.requires_grad_(not self.frozen)
-        self.to(device).enc.eval() # dropout is stage 1's
+        self.to(device, dtype).enc.eval() # dropout is stage 1's
         self.tokens, self.valid = data.train.to(device), data.valid.to(device)
         self.batches = Buckets(data.train.lengths, min(c.m, len(data.train)), derive_seed(seed, "ursae"))
         self.opt_enc, self.opt_dec = (_optimiser(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
@@ -262,13 +262,13 @@ def look(p: Player, batch: int = 128) -> torch.Tensor: # (5,), of WATCHED
 def train_ursae(config: URSAEConfig, data: Sources, run: Run) -> dict:
     "The experiment, stage 2: weights ('net.enc.*', 'net.dec.*'), and what was watched."
     c = check(config)
-    p = Player(c, data, run.seed, run.fabric.device)
+    p = Player(c, data, run.seed, run.fabric.device, torch.float64 if run.precision == "64-true" else torch.float32)
     rate = lambda opt, lr: [g.update(lr=lr) for g in opt.param_groups]
     def step(t):
         s = t - c.extracts
         if s < 0:
             rate(p.opt_dec, c.lr_extracts * min(1, (t + 1) / 30, (c.extracts - t) / (0.3 * c.extracts) + 0.05))
-            return read_back(p, t)
+            with run.fabric.autocast(): return read_back(p, t)
         for opt, lr in ((p.opt_enc, c.lr), (p.opt_dec, c.lr_dec)): rate(opt, lr * p.watch.rate(s))
         with run.fabric.autocast(): losses = play(p, t, eta_at(s, c.steps, c.eta0, c.until))
         p.watch.note(p, s + 1)
@@ -286,5 +286,7 @@ def trained(c: URSAEConfig, result: Result, words: int) -> tuple[Encoder, ConvSe
     "The nets of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The summariser diverged at step {result.record['step']}: lower lr and lr_dec.")
     enc, dec = Encoder(words, c.d, c.layers, c.dropout, c.words), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
-    for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict(result.weights(f"net.{name}."))
+    for name, net in (("enc", enc), ("dec", dec)):
+        weights = result.weights(f"net.{name}.")
+        net.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return enc.eval().requires_grad_(False), dec.eval().requires_grad_(False)

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'WATCHED', 'URSAEConfig', 'check', 'ablated', 'Sources', 'sources_of', 'sources', 'write_sentences',
-           'stage1', 'random_extracts', 'Player', 'read_back', 'rewards', 'say', 'update', 'play', 'Watch', 'look',
-           'train_player', 'train_ursae', 'stage2', 'trained']
+           'stage1', 'random_extracts', 'nets', 'Player', 'read_back', 'rewards', 'say', 'update', 'play', 'Watch',
+           'look', 'train_player', 'train_ursae', 'stage2', 'trained']
 
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
@@ -149,15 +149,19 @@ def random_extracts(x: torch.Tensor, # int, (m, T), padded
     place = torch.arange(maxlen, device=x.device)
     return torch.where(place < n, z, torch.where(place == n, EOS, PAD))
 
-# %% ../../nbs/05_ursae/03_train.ipynb #a258c444
+# %% ../../nbs/05_ursae/03_train.ipynb #14977667
+def nets(c: URSAEConfig, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
+    "The two nets of a configuration."
+    return (Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh),
+            ConvSeq2Seq(words, c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1)))
+
 class Player(nn.Module):
     "Global training: the two nets, their optimisers, and a look at held-out articles now and then."
     logged = ("rec", "R", "R_greedy", "lm", "words", "words_greedy") # nats a word; rewards; nats a sign; words of samples, of greedy summaries
     def __init__(self, c: URSAEConfig, data: Sources, seed: int, device, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.c, self.frozen = c, bool(data.write)
-        self.enc = Encoder(len(data.vocabulary), c.d, c.layers, c.dropout, c.words, c.fresh)
-        self.dec = ConvSeq2Seq(len(data.vocabulary), c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1))
+        self.enc, self.dec = nets(c, len(data.vocabulary))
         for w in self.enc.write.parameters(): nn.init.uniform_(w, -0.1, 0.1)
         if self.frozen: self.enc.write.load_state_dict(data.write)
         begin(self.enc.read, self.enc.write, c.scale)
@@ -306,7 +310,7 @@ def stage2(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | 
 def trained(c: URSAEConfig, result: Result, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
     "The nets of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The summariser diverged at step {result.record['step']}: lower lr and lr_dec.")
-    enc, dec = Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
+    enc, dec = nets(c, words)
     for name, net in (("enc", enc), ("dec", dec)):
         weights = result.weights(f"net.{name}.")
         net.to(next(iter(weights.values())).dtype).load_state_dict(weights)

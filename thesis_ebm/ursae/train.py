@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'WATCHED', 'URSAEConfig', 'check', 'ablated', 'Sources', 'sources_of', 'sources', 'write_sentences',
-           'stage1', 'random_extracts', 'nets', 'Player', 'read_back', 'rewards', 'say', 'update', 'play', 'Watch',
-           'look', 'train_player', 'train_ursae', 'stage2', 'trained']
+           'stage1', 'random_extracts', 'nets', 'Player', 'optimiser_of', 'read_back', 'rewards', 'say', 'update',
+           'play', 'Watch', 'look', 'train_player', 'train_ursae', 'stage2', 'trained']
 
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
@@ -169,7 +169,7 @@ class Player(nn.Module):
         self.to(device, dtype).enc.eval() # dropout is stage 1's
         self.tokens, self.valid = data.train.to(device), data.valid.to(device)
         self.batches = Buckets(data.train.lengths, min(c.m, len(data.train)), derive_seed(seed, "ursae"))
-        self.opt_enc, self.opt_dec = (_optimiser(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
+        self.opt_enc, self.opt_dec = (optimiser_of(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
         self.watch = Watch(c, device)
         self.says = Speaker(self.enc.write) if self.frozen else None # its table is made once
 
@@ -182,7 +182,7 @@ class Player(nn.Module):
         x = tokens.ids[rows.to(tokens.ids.device), 1:int(tokens.lengths[rows].max()) + 1].long()
         return x[:, :-1].masked_fill(x[:, :-1] == EOS, PAD), x
 
-def _optimiser(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
+def optimiser_of(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
     if c.optim == "sgd": return torch.optim.SGD(weights, c.lr, momentum=0.9, nesterov=True)
     return torch.optim.Adam(weights, c.lr, betas=(0.9, 0.98))
 

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'WATCHED', 'URSAEConfig', 'check', 'ablated', 'Sources', 'sources_of', 'sources', 'write_sentences',
-           'stage1', 'random_extracts', 'Player', 'read_back', 'rewards', 'say', 'update', 'play', 'Watch', 'look',
-           'train_player', 'train_ursae', 'stage2', 'trained']
+           'stage1', 'random_extracts', 'nets', 'Player', 'optimiser_of', 'read_back', 'rewards', 'say', 'update',
+           'play', 'Watch', 'look', 'train_player', 'train_ursae', 'stage2', 'trained']
 
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
@@ -149,23 +149,27 @@ def random_extracts(x: torch.Tensor, # int, (m, T), padded
     place = torch.arange(maxlen, device=x.device)
     return torch.where(place < n, z, torch.where(place == n, EOS, PAD))
 
-# %% ../../nbs/05_ursae/03_train.ipynb #a258c444
+# %% ../../nbs/05_ursae/03_train.ipynb #14977667
+def nets(c: URSAEConfig, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
+    "The two nets of a configuration."
+    return (Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh),
+            ConvSeq2Seq(words, c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1)))
+
 class Player(nn.Module):
     "Global training: the two nets, their optimisers, and a look at held-out articles now and then."
     logged = ("rec", "R", "R_greedy", "lm", "words", "words_greedy") # nats a word; rewards; nats a sign; words of samples, of greedy summaries
-    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device):
+    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.c, self.frozen = c, bool(data.write)
-        self.enc = Encoder(len(data.vocabulary), c.d, c.layers, c.dropout, c.words, c.fresh)
-        self.dec = ConvSeq2Seq(len(data.vocabulary), c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1))
+        self.enc, self.dec = nets(c, len(data.vocabulary))
         for w in self.enc.write.parameters(): nn.init.uniform_(w, -0.1, 0.1)
         if self.frozen: self.enc.write.load_state_dict(data.write)
         begin(self.enc.read, self.enc.write, c.scale)
         self.enc.write.requires_grad_(not self.frozen)
-        self.to(device).enc.eval() # dropout is stage 1's
+        self.to(device, dtype).enc.eval() # dropout is stage 1's
         self.tokens, self.valid = data.train.to(device), data.valid.to(device)
         self.batches = Buckets(data.train.lengths, min(c.m, len(data.train)), derive_seed(seed, "ursae"))
-        self.opt_enc, self.opt_dec = (_optimiser(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
+        self.opt_enc, self.opt_dec = (optimiser_of(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
         self.watch = Watch(c, device)
         self.says = Speaker(self.enc.write) if self.frozen else None # its table is made once
 
@@ -178,7 +182,7 @@ class Player(nn.Module):
         x = tokens.ids[rows.to(tokens.ids.device), 1:int(tokens.lengths[rows].max()) + 1].long()
         return x[:, :-1].masked_fill(x[:, :-1] == EOS, PAD), x
 
-def _optimiser(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
+def optimiser_of(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
     if c.optim == "sgd": return torch.optim.SGD(weights, c.lr, momentum=0.9, nesterov=True)
     return torch.optim.Adam(weights, c.lr, betas=(0.9, 0.98))
 
@@ -279,11 +283,12 @@ def train_player(p: Player, run: Run,
     "Weights ('net.enc.*', 'net.dec.*'), and what was watched."
     c, rate = p.c, lambda opt, lr: [g.update(lr=lr) for g in opt.param_groups]
     def step(t):
-        if t < first: return before(p, t)
         s = t - first - c.extracts
+        if t < first:
+            with run.fabric.autocast(): return before(p, t)
         if s < 0:
             rate(p.opt_dec, c.lr_extracts * min(1, (t - first + 1) / 30, -s / (0.3 * c.extracts) + 0.05))
-            return read_back(p, t)
+            with run.fabric.autocast(): return read_back(p, t)
         for opt, lr in ((p.opt_enc, c.lr), (p.opt_dec, c.lr_dec)): rate(opt, lr * p.watch.rate(s))
         with run.fabric.autocast(): losses = play(p, t, eta_at(s, c.steps, c.eta0, c.until))
         p.watch.note(p, s + 1)
@@ -294,7 +299,8 @@ def train_player(p: Player, run: Run,
 
 def train_ursae(config: URSAEConfig, data: Sources, run: Run) -> dict:
     "The experiment, stage 2."
-    return train_player(Player(check(config), data, run.seed, run.fabric.device), run)
+    dtype = torch.float64 if run.precision == "64-true" else torch.float32
+    return train_player(Player(check(config), data, run.seed, run.fabric.device, dtype), run)
 
 # %% ../../nbs/05_ursae/03_train.ipynb #c67be593
 def stage2(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | None = None) -> Result:
@@ -304,6 +310,8 @@ def stage2(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | 
 def trained(c: URSAEConfig, result: Result, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
     "The nets of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The summariser diverged at step {result.record['step']}: lower lr and lr_dec.")
-    enc, dec = Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
-    for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict(result.weights(f"net.{name}."))
+    enc, dec = nets(c, words)
+    for name, net in (("enc", enc), ("dec", dec)):
+        weights = result.weights(f"net.{name}.")
+        net.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return enc.eval().requires_grad_(False), dec.eval().requires_grad_(False)

@@ -13,10 +13,11 @@ from numbers import Integral
 import torch
 from .model import codes_of
 from .transfer import LabelledSentences, TransferARAE, TransferPlayer, TransferRegime, labelled, transfer, transfer_iterate
-from .use import LEAST, SMALL, Config, Keeper, Latent, Reader, Watch, check_fit, chosen, find_device, hold_out, own_randomness
-from .use import strings_or_file, trained, usable
+from .use import LEAST, SMALL, Config, Keeper, Latent, Reader, Watch, check_fit, chosen, trained, usable
+from ..data.text import hold_out, strings_or_file
 from ..data.tokens import UNK, Tokens, Vocabulary, encode, in_batches, sentences_of
 from ..lab.recurrent import decode
+from ..lab.saved import find_device, own_randomness
 from ..lab.settings import unknown_name
 from ..lab.train import derive_seed
 

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['UNREADABLE', 'NLI', 'SENTIMENT', 'TOPICS', 'YAHOO_CLASSES', 'FIELDS', 'READERS', 'OPTIONS', 'Text', 'tokenise',
-           'detokenise', 'read_bytes', 'read_lines', 'hash_of', 'split_of', 'Row', 'Corpus', 'texts_of', 'part_files',
-           'first_sentence', 'read_text']
+           'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of', 'hold_out',
+           'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'read_text']
 
 # %% ../../nbs/00_lab/21_text.ipynb #756ad0a6
 import csv
@@ -12,9 +12,11 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from .catalog import DataDamaged, DataMissing, Found, fingerprint, load, locate,
 from .images import SPLITS
 from ..lab.files import sha256_value
 from ..lab.settings import unknown_name
+from ..lab.train import derive_seed
 
 # %% ../../nbs/00_lab/21_text.ipynb #b9c14bd9
 @dataclass(frozen=True)
@@ -102,6 +105,30 @@ def read_lines(path: Path, # plain or .gz
         else: skipped["empty"] += 1
     return lines, skipped
 
+# %% ../../nbs/00_lab/21_text.ipynb #1b612fd1
+def strings(texts, what: str = "sentence") -> list[str]: # what one of them is called
+    "A list of strings; TypeError when it is none, or for an item that is no string; ValueError for one that is not Unicode text."
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise TypeError(f"A list of {what[:-1] + 'ies' if what.endswith('y') else what + 's'} is needed, not one {type(texts).__name__}: write [\"a {what}\", \"another one\"].")
+    found = list(texts)
+    for i, s in enumerate(found, 1):
+        if not isinstance(s, str):
+            raise TypeError(f"{what.capitalize()} {i} is not a string but {type(s).__name__} ({s!r:.40}): leave it out, or make it a string.")
+        try: s.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what.capitalize()} {i} is not Unicode text ({s!r:.60}): read its source again with the right encoding.") from None
+    return found
+
+def strings_or_file(texts, # strings, or the path of a text file, plain or .gz
+                    unreadable: str = "refuse", # what happens to lines that are not UTF-8: refuse | skip
+                    what: str = "sentence",
+                   ) -> tuple[list[str], Counter]: # texts; reason -> lines left out
+    "Texts as `fit` is given them; FileNotFoundError for a file that is not there."
+    if not isinstance(texts, (str, os.PathLike)): return strings(texts, what), Counter()
+    if os.path.isfile(texts): return read_lines(Path(texts), unreadable)
+    raise FileNotFoundError(f"There is no file {os.fspath(texts)[:80]!r}: give the path of a text file with a {what} a line, "
+                            f"or a list of {what}s.")
+
 # %% ../../nbs/00_lab/21_text.ipynb #9b0dede7
 def hash_of(text: str) -> int: # below 2**64, evenly spread
     "A number that depends on the text alone."
@@ -112,6 +139,16 @@ def split_of(text: str, shares: tuple[int, int, int] = (18, 1, 1), # of train, v
     "The split that a text falls into."
     n = hash_of(text) % sum(shares)
     return SPLITS[(n >= shares[0]) + (n >= shares[0] + shares[1])]
+
+# %% ../../nbs/00_lab/21_text.ipynb #7126fae9
+def hold_out(sentences: list[str], share: float, # of the different sentences, in [0, 0.5]
+             seed: int) -> tuple[list[str], list[str]]: # trained on; held out, at most 1,000
+    "Sentences in two parts that have none in common; the second is empty when the share is 0."
+    different = list(dict.fromkeys(sentences))
+    n = min(1000, max(1, round(share * len(different)))) if share else 0
+    order = torch.randperm(len(different), generator=torch.Generator().manual_seed(derive_seed(seed, "held out")))
+    out = {different[i] for i in order[:n].tolist()}
+    return [s for s in sentences if s not in out], [s for s in different if s in out]
 
 # %% ../../nbs/00_lab/21_text.ipynb #dbbd55f5
 class Row(NamedTuple):

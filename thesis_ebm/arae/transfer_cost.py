@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import partial
 import torch
 import torch.nn.functional as F
-from .cost import about, encoded, game_step, lm_workload, maker, update, word_loss, words_of
+from .cost import about, encoded, game_step, lm_workload, maker, words_of
 from .cross_aligned import CrossAligned
 from .styles import PROFILES, SYSTEMS, TOPICS, CrossConfig, StyleConfig, build, style_config
 from .transfer import TransferARAE
 from ..data.tokens import SIGNS
-from ..lab.plan import Workload
+from ..lab.plan import Workload, update, word_loss
 
 # %% ../../nbs/04_arae/17_transfer_cost.ipynb #9f68ff80
 def transfer_step(c: StyleConfig, names: tuple[str, ...], model: TransferARAE, *optimisers) -> None: # names: of the parts that the optimisers are of

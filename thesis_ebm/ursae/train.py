@@ -2,13 +2,12 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'WATCHED', 'URSAEConfig', 'check', 'ablated', 'Sources', 'sources_of', 'sources', 'sentences_in',
-           'write_sentences', 'stage1', 'random_extracts', 'nets', 'Player', 'read_back', 'rewards', 'play', 'Watch',
-           'look', 'train_ursae', 'stage2', 'trained']
+           'write_sentences', 'stage1', 'random_extracts', 'nets', 'Player', 'optimiser_of', 'read_back', 'rewards',
+           'say', 'update', 'play', 'Watch', 'look', 'train_player', 'train_ursae', 'stage2', 'trained']
 
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-import math
 import re
 import torch
 import torch.nn.functional as F
@@ -56,6 +55,9 @@ class URSAEConfig:
     until: float = 0.8 # the share of training after which eta is 1
     unknown: bool = True # whether <unk> may be said
     scale: float = 8.0 # how loudly read begins
+    fresh: bool = False # whether read looks only at words that were not said yet
+    free_stop: bool = True # whether a forced stop costs nothing in log penc(Z|0)
+    dropout_dec: float = 0.1
     optim: str = "sgd" # sgd, with Nesterov momentum 0.9 | adam
     lr: float = 0.25 # of read
     lr_dec: float = 0.25
@@ -151,14 +153,16 @@ def random_extracts(x: torch.Tensor, # int, (m, T), padded
     place = torch.arange(maxlen, device=x.device)
     return torch.where(place < n, z, torch.where(place == n, EOS, PAD))
 
-# %% ../../nbs/05_ursae/03_train.ipynb #2decf9f8
+# %% ../../nbs/05_ursae/03_train.ipynb #14977667
 def nets(c: URSAEConfig, words: int) -> tuple[Encoder, ConvSeq2Seq]: # V
-    "Encoder and decoder of a configuration."
-    return Encoder(words, c.d, c.layers, c.dropout, c.words), ConvSeq2Seq(words, c.maps, c.embedding, positions=(c.maxlen, c.words + 1))
+    "The two nets of a configuration."
+    return (Encoder(words, c.d, c.layers, c.dropout, c.words, c.fresh),
+            ConvSeq2Seq(words, c.maps, c.embedding, c.dropout_dec, positions=(c.maxlen, c.words + 1)))
 
 class Player(nn.Module):
     "Global training: the two nets, their optimisers, and a look at held-out articles now and then."
-    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device):
+    logged = ("rec", "R", "R_greedy", "lm", "words", "words_greedy") # nats a word; rewards; nats a sign; words of samples, of greedy summaries
+    def __init__(self, c: URSAEConfig, data: Sources, seed: int, device, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.c, self.frozen = c, bool(data.write)
         self.enc, self.dec = nets(c, len(data.vocabulary))
@@ -166,10 +170,10 @@ class Player(nn.Module):
         if self.frozen: self.enc.write.load_state_dict(data.write)
         begin(self.enc.read, self.enc.write, c.scale)
         self.enc.write.requires_grad_(not self.frozen)
-        self.to(device).enc.eval() # dropout is stage 1's
+        self.to(device, dtype).enc.eval() # dropout is stage 1's
         self.tokens, self.valid = data.train.to(device), data.valid.to(device)
         self.batches = Buckets(data.train.lengths, min(c.m, len(data.train)), derive_seed(seed, "ursae"))
-        self.opt_enc, self.opt_dec = (_optimiser(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
+        self.opt_enc, self.opt_dec = (optimiser_of(c, [w for w in net.parameters() if w.requires_grad]) for net in (self.enc, self.dec))
         self.watch = Watch(c, device)
         self.says = Speaker(self.enc.write) if self.frozen else None # its table is made once
 
@@ -182,7 +186,7 @@ class Player(nn.Module):
         x = tokens.ids[rows.to(tokens.ids.device), 1:int(tokens.lengths[rows].max()) + 1].long()
         return x[:, :-1].masked_fill(x[:, :-1] == EOS, PAD), x
 
-def _optimiser(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
+def optimiser_of(c: URSAEConfig, weights: list) -> torch.optim.Optimizer:
     if c.optim == "sgd": return torch.optim.SGD(weights, c.lr, momentum=0.9, nesterov=True)
     return torch.optim.Adam(weights, c.lr, betas=(0.9, 0.98))
 
@@ -195,25 +199,31 @@ def read_back(p: Player, t: int) -> dict: # name -> scalar
     (nll.sum() / n).backward()
     nn.utils.clip_grad_norm_(p.dec.parameters(), p.c.clip)
     p.opt_dec.step()
-    return dict(rec=nll.detach().sum() / n) | dict.fromkeys(("R", "R_greedy", "lm", "words", "words_greedy"), nll.new_zeros(()))
+    return dict.fromkeys(p.logged, nll.new_zeros(())) | dict(rec=nll.detach().sum() / n)
 
 def rewards(p: Player, said: Said, nll: torch.Tensor, # -log pdec(X|Z), (K + 1, m)
             x_end: torch.Tensor) -> torch.Tensor: # (K + 1, m)
     "R of every summary."
-    log_pdec, log_penc0 = -nll, said.log_p0.sum(2)
+    log_pdec, log_penc0 = -nll, said.log_p0.masked_fill(said.forced & p.c.free_stop, 0).sum(2)
     if p.c.per_sign: log_pdec, log_penc0 = log_pdec / (x_end != PAD).sum(1), log_penc0 / (said.z != PAD).sum(2)
     return reward(log_pdec, log_penc0, p.c.lam)
 
 # %% ../../nbs/05_ursae/03_train.ipynb #3a751e55
-def play(p: Player, t: int, eta: float) -> dict: # name -> scalar
-    "A step of global training."
+def say(p: Player, t: int, eta: float) -> tuple: # X without and with its <eos>, (m, T), (m, T + 1); what is said of it, K + 1 summaries
+    "The articles of step t, their greedy summaries and the samples."
     c, (x, x_end) = p.c, p.articles(p.tokens, p.batches(t))
     u = torch.rand(c.K, len(x), c.maxlen, device=x.device)
-    said = summarise(p.enc, x, u, eta=eta, maxlen=c.maxlen, unknown=c.unknown, says=p.says)
+    return x, x_end, summarise(p.enc, x, u, eta=eta, maxlen=c.maxlen, unknown=c.unknown, says=p.says)
+
+def update(p: Player, eta: float, x: torch.Tensor, x_end: torch.Tensor, said: Said,
+           judge=rewards, # (p, said, nll, x_end) -> R, (K + 1, m)
+          ) -> dict: # name -> scalar
+    "Both nets learn from what was said."
+    c, n = p.c, (x_end != PAD).sum()
     read = lambda z: p.dec.train().nll(z.flatten(0, 1), x_end.repeat(len(z), 1)).view(len(z), -1)
-    nll, n = read(said.z[1:]), (x_end != PAD).sum()
+    nll = read(said.z[1:])
     with torch.no_grad():
-        R = rewards(p, said, torch.cat([read(said.z[:1]), nll]), x_end)
+        R = judge(p, said, torch.cat([read(said.z[:1]), nll]), x_end)
         advantage = BASELINES[c.baseline](R[1:], R[0])
     h = said.h[1:] if p.frozen else p.enc.states(said.z[1:])
     log_p = sequence_log_prob(log_penc(p.enc, x, said[1:], h, eta, c.unknown), said.z[1:])
@@ -224,6 +234,10 @@ def play(p: Player, t: int, eta: float) -> dict: # name -> scalar
     signs = (said.z != PAD).sum(2).float()
     return dict(rec=nll.detach().sum() / (c.K * n), R=R[1:].mean(), R_greedy=R[0].mean(), lm=said.log_p0[1:].sum() / signs[1:].sum(),
                 words=signs[1:].mean() - 1, words_greedy=signs[0].mean() - 1)
+
+def play(p: Player, t: int, eta: float) -> dict: # name -> scalar
+    "A step of global training."
+    return update(p, eta, *say(p, t, eta))
 
 # %% ../../nbs/05_ursae/03_train.ipynb #b3863201
 WATCHED = ("rec", "rec_other", "lm", "words", "outside") # nats a word; the same with another article's summary; nats a sign; words; share of words not in X
@@ -265,24 +279,32 @@ def look(p: Player, batch: int = 128) -> torch.Tensor: # (5,), of WATCHED
     p.dec.train(mode)
     return sums / n
 
-# %% ../../nbs/05_ursae/03_train.ipynb #80e68a23
-def train_ursae(config: URSAEConfig, data: Sources, run: Run) -> dict:
-    "The experiment, stage 2: weights ('net.enc.*', 'net.dec.*'), and what was watched."
-    c = check(config)
-    p = Player(c, data, run.seed, run.fabric.device)
-    rate = lambda opt, lr: [g.update(lr=lr) for g in opt.param_groups]
+# %% ../../nbs/05_ursae/03_train.ipynb #ffa91281
+def train_player(p: Player, run: Run,
+                 play=play, # (p, t, eta) -> losses
+                 before=None, first: int = 0, # steps that come before all others: (p, t) -> losses, as `play` names them; how many
+                ) -> dict:
+    "Weights ('net.enc.*', 'net.dec.*'), and what was watched."
+    c, rate = p.c, lambda opt, lr: [g.update(lr=lr) for g in opt.param_groups]
     def step(t):
-        s = t - c.extracts
+        s = t - first - c.extracts
+        if t < first:
+            with run.fabric.autocast(): return before(p, t)
         if s < 0:
-            rate(p.opt_dec, c.lr_extracts * min(1, (t + 1) / 30, (c.extracts - t) / (0.3 * c.extracts) + 0.05))
-            return read_back(p, t)
+            rate(p.opt_dec, c.lr_extracts * min(1, (t - first + 1) / 30, -s / (0.3 * c.extracts) + 0.05))
+            with run.fabric.autocast(): return read_back(p, t)
         for opt, lr in ((p.opt_enc, c.lr), (p.opt_dec, c.lr_dec)): rate(opt, lr * p.watch.rate(s))
         with run.fabric.autocast(): losses = play(p, t, eta_at(s, c.steps, c.eta0, c.until))
         p.watch.note(p, s + 1)
         return losses
-    train(step, p.state, c.extracts + c.steps, run)
+    train(step, p.state, first + c.extracts + c.steps, run)
     weights = {f"net.{name}.{k}": v for name in ("enc", "dec") for k, v in getattr(p, name).state_dict().items()}
     return dict(after=p.watch.after, watched=p.watch.rows, **weights)
+
+def train_ursae(config: URSAEConfig, data: Sources, run: Run) -> dict:
+    "The experiment, stage 2."
+    dtype = torch.float64 if run.precision == "64-true" else torch.float32
+    return train_player(Player(check(config), data, run.seed, run.fabric.device, dtype), run)
 
 # %% ../../nbs/05_ursae/03_train.ipynb #c67be593
 def stage2(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | None = None) -> Result:
@@ -293,5 +315,7 @@ def trained(c: URSAEConfig, result: Result, words: int) -> tuple[Encoder, ConvSe
     "The nets of a finished run, in evaluation, on the CPU; RuntimeError when it diverged."
     if result.diverged: raise RuntimeError(f"The summariser diverged at step {result.record['step']}: lower lr and lr_dec.")
     enc, dec = nets(c, words)
-    for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict(result.weights(f"net.{name}."))
+    for name, net in (("enc", enc), ("dec", dec)):
+        weights = result.weights(f"net.{name}.")
+        net.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return enc.eval().requires_grad_(False), dec.eval().requires_grad_(False)

@@ -32,7 +32,8 @@ SMALL = URSAEConfig(data="your texts", source="", size=2000, d=128, maps=64, emb
                     patience=0, steps=400, times=10)
 LEAST = 8 # different texts, or headlines
 RANGES = {name: (1, math.inf) for name in ("size", "d", "layers", "maps", "embedding", "lm_m", "lm_steps", "K", "m", "steps", "times")} | {
-    "words": (2, math.inf), "maxlen": (2, math.inf), "extracts": (0, math.inf), "dropout": (0.0, 0.95), "dropout_dec": (0.0, 0.95), "eta0": (1e-30, 1.0), "until": (0.0, 1.0)} | {
+    "words": (2, math.inf), "maxlen": (2, math.inf), "extracts": (0, math.inf), "dropout": (0.0, 0.95), "dropout_dec": (0.0, 0.95),
+    "eta0": (1e-30, 1.0), "until": (0.0, 1.0)} | {
     name: (0.0, math.inf) for name in ("lam", "scale", "lm_lr", "lr", "lr_dec", "lr_extracts", "clip")}
 SETTINGS = (*RANGES, "per_sign", "free_stop", "fresh", "baseline", "unknown", "optim", "lm_optim")
 
@@ -211,8 +212,11 @@ class Trained:
         "What needs no model; a warning says which."
         short = {i: text for i, text in enumerate(read) if len(text.split()) < 2}
         strange = {i: text for i, text in enumerate(read) if i not in short and not knows(self.vocabulary, text, self.c.words)}
-        for found, what in ((short, "no word, or a single one, which is then the summary"), (strange, "no word that the model knows, so that their first words are the summary")):
-            if found: warnings.warn(f"Of {len(read):,} texts, {len(found):,} with {what}. The first is number {(i := min(found)) + 1}, {read[i][:60]!r}.", stacklevel=3)
+        for found, what in ((short, "no word, or a single one, which is then the summary"),
+                            (strange, "no word that the model knows, so that their first words are the summary")):
+            if not found: continue
+            i = min(found)
+            warnings.warn(f"Of {len(read):,} texts, {len(found):,} with {what}. The first is number {i + 1}, {read[i][:60]!r}.", stacklevel=3)
         return short | {i: " ".join(text.split()[:min(maxlen, len(text.split())) - 1]) for i, text in strange.items()}
 
 # %% ../../nbs/05_ursae/07_use.ipynb #b4ab6bd8
@@ -259,7 +263,8 @@ class Judge(Writer):
         said = self.summarize(texts, own_words=False, typed=False) if summaries is None else self.read(summaries, "summary")
         if len(said) != len(read): raise ValueError(f"There are {len(read):,} texts and {len(said):,} summaries: give each text one.")
         if (i := next((i for i, z in enumerate(said) if len(z.split()) >= self.c.maxlen), None)) is not None:
-            raise ValueError(f"Summary {i + 1} has {len(said[i].split())} words, and the model was trained on {self.c.maxlen - 1} at most: shorten it. It begins {said[i][:60]!r}.")
+            raise ValueError(f"Summary {i + 1} has {len(said[i].split())} words, and the model was trained on {self.c.maxlen - 1} at most: shorten it. "
+                             f"It begins {said[i][:60]!r}.")
         rows = [self._judge(read[k:k + 128], said[k:k + 128]) for k in range(0, len(read), 128)]
         return dict(zip(("log_pdec", "log_penc0", "R"), torch.cat(rows, 1).double().cpu()))
 
@@ -315,6 +320,6 @@ class Summarizer(Keeper):
         with own_randomness(derive_seed(seed, "fit"), place):
             try: p, history = fitted(c, train, held, sentences, vocabulary, seed, place, limits, math.inf if minutes is None else 60 * minutes, progress)
             except Diverged as e:
-                raise ValueError(f"Training diverged by step {e.step:,} of one of its parts: give smaller learning rates than lm_lr={c.lm_lr:g}, lr_extracts={c.lr_extracts:g}, "
-                                 f"lr={c.lr:g}, lr_dec={c.lr_dec:g}.") from None
+                raise ValueError(f"Training diverged by step {e.step:,} of one of its parts: give smaller learning rates than lm_lr={c.lm_lr:g}, "
+                                 f"lr_extracts={c.lr_extracts:g}, lr={c.lr:g}, lr_dec={c.lr_dec:g}.") from None
         return cls(p.enc, p.dec, vocabulary, c, tokenised, history, skipped)

@@ -164,6 +164,7 @@ def titles(enc: Encoder, articles, # strings, words parted by blanks
            maxlen: int = 15, unknown: bool = False, batch: int = 256,
           ) -> list[str]: # in their order
     "Greedy summaries of texts."
+    articles = list(articles)
     found = [text if len(text.split()) < 2 else "" for text in articles]
     long = [i for i, text in enumerate(articles) if len(text.split()) > 1]
     if not long: return found

@@ -2943,6 +2943,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'thesis_ebm.ursae.use.Keep': ('05_ursae/use.html#keep', 'thesis_ebm/ursae/use.py'),
                                       'thesis_ebm.ursae.use.Keep.__call__': ('05_ursae/use.html#keep.__call__', 'thesis_ebm/ursae/use.py'),
                                       'thesis_ebm.ursae.use.Keep.__init__': ('05_ursae/use.html#keep.__init__', 'thesis_ebm/ursae/use.py'),
+                                      'thesis_ebm.ursae.use.Keep.held_out': ('05_ursae/use.html#keep.held_out', 'thesis_ebm/ursae/use.py'),
                                       'thesis_ebm.ursae.use.Summarizer': ('05_ursae/use.html#summarizer', 'thesis_ebm/ursae/use.py'),
                                       'thesis_ebm.ursae.use.Summarizer.fit': ( '05_ursae/use.html#summarizer.fit',
                                                                                'thesis_ebm/ursae/use.py'),

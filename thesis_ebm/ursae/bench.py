@@ -114,11 +114,13 @@ def rows_of(size: str, device: torch.device, m: int, rounds: int, calls: int) ->
     def row(what, plain, ours, calls, per_call, unit):
         times = race(plain, ours, device, rounds, calls)
         return about | dict(what=what, **times, ours_per_s=1e3 * per_call / times["ours_ms"], unit=unit)
-    together, words = lambda: said_together(b, says), int((b.x_end != PAD).sum()) * (b.c.K + 1)
-    return [row(f"K + 1 = {b.c.K + 1} summaries in one call, against {b.c.K + 1} calls", lambda: said_apart(b, says), together, calls, n, "summaries"),
+    together, words, K = lambda: said_together(b, says), int((b.x_end != PAD).sum()) * (b.c.K + 1), b.c.K
+    kept, again = (lambda a=a: gradient(b, said, a) for a in (False, True))
+    back, word_by_word = lambda: nll_together(b, said.z), lambda: nll_plainly(b, said.z)
+    return [row(f"K + 1 = {K + 1} summaries in one call, against {K + 1} calls", lambda: said_apart(b, says), together, calls, n, "summaries"),
             row("... against one by one", lambda: said_plainly(b), together, 1, n, "summaries"),
-            row("gradient at kept states, against states made again", lambda: gradient(b, said, True), lambda: gradient(b, said, False), calls, n, "summaries"),
-            row("pdec at once, against word by word", lambda: nll_plainly(b, said.z), lambda: nll_together(b, said.z), calls, words, "words")]
+            row("gradient at kept states, against states made again", again, kept, calls, n, "summaries"),
+            row("pdec at once, against word by word", word_by_word, back, calls, words, "words")]
 
 def ursae(device: str = "auto") -> list[dict]:
     "`thesis-ebm bench ursae`: writing, its gradient and reading back, against plain ways to the same."

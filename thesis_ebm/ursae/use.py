@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'LEAST', 'RANGES', 'SETTINGS', 'WAYS', 'chosen', 'reason', 'kept_of', 'told', 'read_texts', 'usable', 'knows',
-           'part', 'Keep', 'weights_of', 'set_weights', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'signs',
-           'Trained', 'Writer', 'Judge', 'Summarizer']
+           'part', 'weights_of', 'set_weights', 'Keep', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'signs',
+           'Trained', 'Writer', 'Judge', 'Keeper', 'Summarizer']
 
 # %% ../../nbs/05_ursae/07_use.ipynb #1b2025a1
 import math
@@ -107,6 +107,14 @@ def part(name: str, turn, # step, share done -> losses
             history.append(dict(part=name, step=t) | look(t, means))
             bar.set_postfix_str(", ".join(f"{k} {v:.3g}" for k, v in history[-1].items() if isinstance(v, float)))
 
+# %% ../../nbs/05_ursae/07_use.ipynb #ff5377b0
+def weights_of(enc: Encoder, dec: ConvSeq2Seq) -> dict[str, torch.Tensor]: # "enc.*", "dec.*"
+    return {f"{name}.{k}": w for name, net in (("enc", enc), ("dec", dec)) for k, w in net.state_dict().items()}
+
+def set_weights(enc: Encoder, dec: ConvSeq2Seq, weights: dict) -> None:
+    "The inverse of `weights_of`."
+    for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict({k[4:]: w for k, w in weights.items() if k.startswith(f"{name}.")})
+
 # %% ../../nbs/05_ursae/07_use.ipynb #f1ef436e
 class Keep:
     "The last part's looks: the best weights, their reward and step."
@@ -131,13 +139,6 @@ class Keep:
             sums += torch.stack([rewards(p, said, nll[None], x_end).sum(), nll.sum(), said.log_p0.sum(), (said.z > EOS).sum()])
         R, nats, lm, words = sums.tolist()
         return dict(R=R / n, rec=nats / p.valid.words, lm=lm / (words + n), words=words / n)
-
-def weights_of(enc: Encoder, dec: ConvSeq2Seq) -> dict[str, torch.Tensor]: # "enc.*", "dec.*"
-    return {f"{name}.{k}": w for name, net in (("enc", enc), ("dec", dec)) for k, w in net.state_dict().items()}
-
-def set_weights(enc: Encoder, dec: ConvSeq2Seq, weights: dict) -> None:
-    "The inverse of `weights_of`."
-    for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict({k[4:]: w for k, w in weights.items() if k.startswith(f"{name}.")})
 
 # %% ../../nbs/05_ursae/07_use.ipynb #a1549da7
 def fitted(c: URSAEConfig, train, valid, sentences, # strings: texts, some held out, what write learns from
@@ -271,8 +272,25 @@ class Judge(Writer):
         said = Said(z[None], h, log_p0[None], forced[None])
         return torch.stack([-nll, log_p0.sum(1), rewards(self, said, nll[None], x_end)[0]])
 
+# %% ../../nbs/05_ursae/07_use.ipynb #c2fa65e7
+class Keeper(Judge):
+    "A model on disk."
+    def save(self, folder) -> Path: # the folder
+        "Write the model; FileExistsError when something else is there, DiskError when it cannot be written."
+        about = dict(config=self.c, tokenised=self.tokenised, history=self.history, skipped=self.skipped, vocabulary=self.vocabulary.words)
+        return write_saved(folder, "Summarizer", weights_of(self.enc, self.dec), about)
+
+    @classmethod
+    def load(cls, folder, device: str = "auto") -> "Keeper":
+        "A saved model; errors of `read_saved` and `find_device`."
+        about, weights = read_saved(folder, "Summarizer")
+        c, vocabulary = override(URSAEConfig(), about["config"]), Vocabulary(tuple(about["vocabulary"]))
+        both = nets(c, len(vocabulary))
+        set_weights(*both, weights)
+        return cls(*(net.to(find_device(device)) for net in both), vocabulary, c, about["tokenised"], about["history"], about["skipped"])
+
 # %% ../../nbs/05_ursae/07_use.ipynb #9e5f617e
-class Summarizer(Judge):
+class Summarizer(Keeper):
     "A summariser of texts that learns without summaries: `fit` or `load` one."
     @classmethod
     def fit(cls, texts, # strings, or the path of a text file with a text a line, plain or .gz
@@ -300,17 +318,3 @@ class Summarizer(Judge):
                 raise ValueError(f"Training diverged by step {e.step:,} of one of its parts: give smaller learning rates than lm_lr={c.lm_lr:g}, lr_extracts={c.lr_extracts:g}, "
                                  f"lr={c.lr:g}, lr_dec={c.lr_dec:g}.") from None
         return cls(p.enc, p.dec, vocabulary, c, tokenised, history, skipped)
-
-    def save(self, folder) -> Path: # the folder
-        "Write the model; FileExistsError when something else is there, DiskError when it cannot be written."
-        about = dict(config=self.c, tokenised=self.tokenised, history=self.history, skipped=self.skipped, vocabulary=self.vocabulary.words)
-        return write_saved(folder, "Summarizer", weights_of(self.enc, self.dec), about)
-
-    @classmethod
-    def load(cls, folder, device: str = "auto") -> "Summarizer":
-        "A saved model; errors of `read_saved` and `find_device`."
-        about, weights = read_saved(folder, "Summarizer")
-        c, vocabulary = override(URSAEConfig(), about["config"]), Vocabulary(tuple(about["vocabulary"]))
-        both = nets(c, len(vocabulary))
-        set_weights(*both, weights)
-        return cls(*(net.to(find_device(device)) for net in both), vocabulary, c, about["tokenised"], about["history"], about["skipped"])

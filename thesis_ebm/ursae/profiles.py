@@ -90,6 +90,7 @@ class System:
         c, vocabulary = self.config, sources(self.config).vocabulary
         return [without_stop(z) for z in titles(trained(c, self.result, len(vocabulary))[0], articles, vocabulary, c.words, c.maxlen, c.unknown)]
 
+# %% ../../nbs/05_ursae/05_profiles.ipynb #edacd514
 def make(job: Job) -> System:
     "A system, trained or found."
     way = trained_adversarially if isinstance(job.config, AdversarialConfig) else stage2

@@ -20,9 +20,8 @@ from ..lab.run import Result, Run, run
 from ..lab.train import Batches, derive_seed
 from ..metrics.language_model import TokenData
 from .model import Said, log_penc
-from .theory import sequence_log_prob, until_eos
-from .train import (Player, Sources, URSAEConfig, ablated, check, play, read_back, rewards, say, sources, train_player,
-                                    update)
+from .theory import until_eos
+from .train import Player, Sources, URSAEConfig, ablated, check, rewards, say, sources, train_player, update
 
 # %% ../../nbs/05_ursae/04_baselines.ipynb #5a65aaab
 def without_stop(text: str) -> str: # words parted by blanks

@@ -142,6 +142,7 @@ def test_plan_in_words(call):
 def test_the_readme_examples_run(call, tmp_path, i):
     code = (ROOT / "README.md").read_text().split("```python\n")[i + 1].split("```")[0]
     holds = ("len(set(model.sample('positive', 50))) > 10" if "ARAETransfer" in code else "len(set(model.sample(50))) > 10" if "ARAE" in code
+             else "(model.reward(new)['log_pdec'] > model.reward(new, titles[1:] + titles[:1])['log_pdec']).double().mean() > 0.75" if "Summarizer" in code
              else "(model.predict(new) == images('mnist', 'test').labels.numpy()).mean() > 0.7" if "SWWAEClassifier" in code
              else "all(v.isfinite().all() for v in losses.values()) and t == 99")
     done = call("python", "-c", f"{code}\nassert {holds}", cwd=tmp_path, extra=dict(THESIS_EBM_ROOT=str(ROOT)))

@@ -129,7 +129,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(statement):
 def test_training_needs_few_packages():
     "What trains imports with torch, numpy, tqdm, safetensors, lightning_fabric and filelock alone, as on a GPU machine without the rest."
     block = "import sys\nfor m in 'matplotlib pandas seaborn papermill mlxtend scipy jinja2 tabulate pooch IPython psutil ray lmdb skimage sklearn torch_fidelity rouge_score kenlm transformers tokenizers'.split(): sys.modules[m] = None\n"
-    subprocess.run([sys.executable, "-c", block + "import thesis_ebm.ebgan.population, thesis_ebm.ebgan.grid, thesis_ebm.ebgan.image_training, thesis_ebm.lab.groups, thesis_ebm.metrics.digits, thesis_ebm.metrics.rouge, thesis_ebm.metrics.ngram, thesis_ebm.metrics.gpt2, thesis_ebm.data.pictures, thesis_ebm.data.labelled, thesis_ebm.data.docstrings, thesis_ebm.data.grammar, thesis_ebm.arae, thesis_ebm.swwae"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", block + "import thesis_ebm.ebgan.population, thesis_ebm.ebgan.grid, thesis_ebm.ebgan.image_training, thesis_ebm.lab.groups, thesis_ebm.metrics.digits, thesis_ebm.metrics.rouge, thesis_ebm.metrics.ngram, thesis_ebm.metrics.gpt2, thesis_ebm.data.pictures, thesis_ebm.data.labelled, thesis_ebm.data.docstrings, thesis_ebm.data.grammar, thesis_ebm.arae, thesis_ebm.ursae, thesis_ebm.ursae.theory, thesis_ebm.ursae.model, thesis_ebm.ursae.train, thesis_ebm.ursae.use, thesis_ebm.swwae"], check=True, cwd=ROOT)
 
 
 def test_constraints_pin_what_pyproject_ranges():

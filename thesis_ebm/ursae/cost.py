@@ -115,12 +115,14 @@ def sizes(c: URSAEConfig) -> tuple:
 def lm_workload(c: URSAEConfig, name: str, models: int, layers: int, steps: int) -> Workload:
     "Language models of the units of write."
     V = len(SIGNS) + c.size
-    return Workload(name, models, steps, ("language model", V, c.d, layers, min(c.words, 30), c.lm_m), partial(RecurrentDecoder, V, c.d, dropout=c.dropout, layers=layers),
+    build = partial(RecurrentDecoder, V, c.d, dropout=c.dropout, layers=layers)
+    return Workload(name, models, steps, ("language model", V, c.d, layers, min(c.words, 30), c.lm_m), build,
                     {"": alone(c.lm_optim, c.lm_lr)}, partial(lm_step, c), **about(c))
 
 def system_workloads(c: URSAEConfig, name: str, models: int) -> list[Workload]:
     "The stages of a system, once for each seed."
-    def part(what, steps, kind, optimisers, step): return Workload(name + what, models, steps, (kind, *sizes(c)), partial(System, c), optimisers, partial(step, c), **about(c))
+    def part(what, steps, kind, optimisers, step):
+        return Workload(name + what, models, steps, (kind, *sizes(c)), partial(System, c), optimisers, partial(step, c), **about(c))
     trains, game = "enc" if c.pretrained == "none" else "enc.read", isinstance(c, AdversarialConfig)
     together = {trains: both(c), "dec": both(c)} | ({"D": alone("adam", c.lr_D)} if game else {})
     found = [lm_workload(c, f"language model of {name}", models, c.layers, c.lm_steps)] if c.pretrained != "none" else []

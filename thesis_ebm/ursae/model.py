@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Read', 'begin', 'unsaid', 'Encoder', 'Said', 'never', 'Reader', 'summarise', 'log_penc', 'titles', 'GatedConv',
-           'ConvSeq2Seq']
+           'ConvNets', 'ConvSeq2Seq']
 
 # %% ../../nbs/05_ursae/02_model.ipynb #44573c38
 import math
@@ -52,7 +52,7 @@ def begin(read: Read, write: RecurrentDecoder,
     for layer in (read.query, read.key): layer.weight.copy_(eye * len(C) ** 0.25)
     for layer in (read.query, read.key, read.out): layer.bias.zero_()
 
-# %% ../../nbs/05_ursae/02_model.ipynb #e1b18728
+# %% ../../nbs/05_ursae/02_model.ipynb #c9089de3
 def unsaid(x: torch.Tensor, # int, (m, T)
            z: torch.Tensor, # int, (R, m, T')
           ) -> torch.Tensor: # bool, (R, m, T', T)
@@ -60,6 +60,7 @@ def unsaid(x: torch.Tensor, # int, (m, T)
     said = (F.pad(z, (1, -1), value=SOS)[..., None] == x[:, None]).cummax(2).values
     return ~said
 
+# %% ../../nbs/05_ursae/02_model.ipynb #e1b18728
 class Encoder(nn.Module):
     "penc(Z|X): write, a language model, and read."
     def __init__(self, words: int, # V
@@ -196,8 +197,8 @@ class GatedConv(nn.Module):
 # %% ../../nbs/05_ursae/02_model.ipynb #a7e368dc
 _HALF = math.sqrt(0.5)
 
-class ConvSeq2Seq(nn.Module):
-    "pdec(X|Z), a convolutional sequence-to-sequence model (section 5.7.1)."
+class ConvNets(nn.Module):
+    "The layers of `ConvSeq2Seq`."
     def __init__(self, words: int, # V
                  maps: int = 300, embedding: int = 256, dropout: float = 0.1,
                  layers: tuple[int, int] = (4, 3), widths: tuple[int, int] = (4, 3), # of the sub-encoder, of the sub-decoder
@@ -214,6 +215,9 @@ class ConvSeq2Seq(nn.Module):
         self.asks, self.hears = (nn.ModuleList(_linear(a, b) for _ in range(layers[1])) for a, b in ((maps, embedding), (embedding, maps)))
         self.bias, self.dropout = nn.Parameter(torch.zeros(words)), nn.Dropout(dropout)
 
+# %% ../../nbs/05_ursae/02_model.ipynb #8c10cd6a
+class ConvSeq2Seq(ConvNets):
+    "pdec(X|Z), a convolutional sequence-to-sequence model (section 5.7.1)."
     def encode(self, z: torch.Tensor) -> tuple: # int, (m, T') -> keys and values, (m, T', embedding), and mask, (m, 1, T')
         "What is attended to."
         mask = (z != PAD)[..., None]

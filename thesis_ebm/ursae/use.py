@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'LEAST', 'RANGES', 'SETTINGS', 'WAYS', 'chosen', 'reason', 'kept_of', 'told', 'read_texts', 'usable', 'knows',
-           'part', 'Keep', 'weights_of', 'set_weights', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'signs',
-           'Trained', 'Writer', 'Judge', 'Summarizer']
+           'part', 'weights_of', 'set_weights', 'Keep', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'signs',
+           'Trained', 'Writer', 'Judge', 'Keeper', 'Summarizer']
 
 # %% ../../nbs/05_ursae/07_use.ipynb #1b2025a1
 import math
@@ -24,16 +24,17 @@ from ..lab.train import derive_seed, read_window
 from ..metrics.language_model import Learner, LMConfig
 from .model import ConvSeq2Seq, Encoder, Said, summarise
 from .theory import eta_at
-from .train import WATCHED, Player, Sources, URSAEConfig, check, look, nets, play, read_back, rewards, sentences_in
+from .train import Player, Sources, URSAEConfig, check, nets, play, read_back, rewards, sentences_in
 
 # %% ../../nbs/05_ursae/07_use.ipynb #fd8eb41d
 SMALL = URSAEConfig(data="your texts", source="", size=2000, d=128, maps=64, embedding=64, lm_optim="adam", lm_lr=5e-3, lm_m=32, lm_steps=600, lam=0.1, per_sign=True,
-                    K=3, m=32, until=0.9, unknown=False, optim="adam", lr=4e-3, lr_dec=3e-3, clip=1.0, extracts=400, lr_extracts=2e-2, patience=0, steps=400, times=10)
+                    K=3, m=32, until=0.9, unknown=False, fresh=True, optim="adam", lr=6e-3, lr_dec=3e-3, clip=1.0, dropout_dec=0.0, extracts=400, lr_extracts=2e-2,
+                    patience=0, steps=400, times=10)
 LEAST = 8 # different texts, or headlines
 RANGES = {name: (1, math.inf) for name in ("size", "d", "layers", "maps", "embedding", "lm_m", "lm_steps", "K", "m", "steps", "times")} | {
-    "words": (2, math.inf), "maxlen": (2, math.inf), "extracts": (0, math.inf), "dropout": (0.0, 0.95), "eta0": (1e-30, 1.0), "until": (0.0, 1.0)} | {
+    "words": (2, math.inf), "maxlen": (2, math.inf), "extracts": (0, math.inf), "dropout": (0.0, 0.95), "dropout_dec": (0.0, 0.95), "eta0": (1e-30, 1.0), "until": (0.0, 1.0)} | {
     name: (0.0, math.inf) for name in ("lam", "scale", "lm_lr", "lr", "lr_dec", "lr_extracts", "clip")}
-SETTINGS = (*RANGES, "per_sign", "baseline", "unknown", "optim", "lm_optim")
+SETTINGS = (*RANGES, "per_sign", "free_stop", "fresh", "baseline", "unknown", "optim", "lm_optim")
 
 def chosen(settings: dict) -> URSAEConfig:
     "Settings by name; ValueError for one that there is not, of another type, or out of range."
@@ -106,27 +107,38 @@ def part(name: str, turn, # step, share done -> losses
             history.append(dict(part=name, step=t) | look(t, means))
             bar.set_postfix_str(", ".join(f"{k} {v:.3g}" for k, v in history[-1].items() if isinstance(v, float)))
 
-# %% ../../nbs/05_ursae/07_use.ipynb #f1ef436e
-class Keep:
-    "The last part's looks: the best weights, their reward and step."
-    def __init__(self, p: Player): self.p, self.best = p, None
-
-    def __call__(self, t: int, means: dict) -> dict: # WATCHED, and the reward
-        row, c = dict(zip(WATCHED, look(self.p).tolist())), self.p.c
-        signs = self.p.valid.words / len(self.p.valid), row["words"] + 1
-        n, m = (1, 1) if c.per_sign else signs
-        row["R"] = -row["rec"] * n + c.lam * row["lm"] * m
-        weights = {k: w.clone() for k, w in weights_of(self.p.enc, self.p.dec).items()}
-        if not all(w.isfinite().all() for w in weights.values()): raise Diverged(t)
-        if self.best is None or row["R"] > self.best[0]: self.best = (row["R"], t, weights)
-        return row
-
+# %% ../../nbs/05_ursae/07_use.ipynb #ff5377b0
 def weights_of(enc: Encoder, dec: ConvSeq2Seq) -> dict[str, torch.Tensor]: # "enc.*", "dec.*"
     return {f"{name}.{k}": w for name, net in (("enc", enc), ("dec", dec)) for k, w in net.state_dict().items()}
 
 def set_weights(enc: Encoder, dec: ConvSeq2Seq, weights: dict) -> None:
     "The inverse of `weights_of`."
     for name, net in (("enc", enc), ("dec", dec)): net.load_state_dict({k[4:]: w for k, w in weights.items() if k.startswith(f"{name}.")})
+
+# %% ../../nbs/05_ursae/07_use.ipynb #f1ef436e
+class Keep:
+    "The last part's looks: the best weights, their reward and step."
+    def __init__(self, p: Player): self.p, self.best = p, None
+
+    def __call__(self, t: int, means: dict) -> dict: # R, rec (nats a word), lm (nats a sign), words
+        row = self.held_out()
+        weights = {k: w.clone() for k, w in weights_of(self.p.enc, self.p.dec).items()}
+        if not all(w.isfinite().all() for w in weights.values()): raise Diverged(t)
+        if self.best is None or row["R"] > self.best[0]: self.best = (row["R"], t, weights)
+        return row
+
+    @torch.no_grad()
+    def held_out(self, batch: int = 128) -> dict:
+        "Greedy summaries of the texts held out."
+        p, sums = self.p, torch.zeros(4, device=self.p.valid.ids.device)
+        p.dec.eval()
+        for rows in torch.arange(n := len(p.valid)).split(batch):
+            x, x_end = p.articles(p.valid, rows)
+            said = summarise(p.enc, x, maxlen=p.c.maxlen, unknown=p.c.unknown, says=p.says)
+            nll = p.dec.nll(said.z[0], x_end)
+            sums += torch.stack([rewards(p, said, nll[None], x_end).sum(), nll.sum(), said.log_p0.sum(), (said.z > EOS).sum()])
+        R, nats, lm, words = sums.tolist()
+        return dict(R=R / n, rec=nats / p.valid.words, lm=lm / (words + n), words=words / n)
 
 # %% ../../nbs/05_ursae/07_use.ipynb #a1549da7
 def fitted(c: URSAEConfig, train, valid, sentences, # strings: texts, some held out, what write learns from
@@ -199,8 +211,8 @@ class Trained:
         "What needs no model; a warning says which."
         short = {i: text for i, text in enumerate(read) if len(text.split()) < 2}
         strange = {i: text for i, text in enumerate(read) if i not in short and not knows(self.vocabulary, text, self.c.words)}
-        for found, what in ((short, "no word, or one: their summary is that"), (strange, "no word that the model knows: their first words are given")):
-            if found: warnings.warn(f"Of {len(read):,} texts, {len(found):,} have {what}. The first is {read[i := min(found)][:60]!r}, number {i + 1}.", stacklevel=3)
+        for found, what in ((short, "no word, or a single one, which is then the summary"), (strange, "no word that the model knows, so that their first words are the summary")):
+            if found: warnings.warn(f"Of {len(read):,} texts, {len(found):,} with {what}. The first is number {(i := min(found)) + 1}, {read[i][:60]!r}.", stacklevel=3)
         return short | {i: " ".join(text.split()[:min(maxlen, len(text.split())) - 1]) for i, text in strange.items()}
 
 # %% ../../nbs/05_ursae/07_use.ipynb #b4ab6bd8
@@ -253,14 +265,32 @@ class Judge(Writer):
 
     def _judge(self, texts: list[str], summaries: list[str]) -> torch.Tensor: # (3, m)
         z, x_end = signs(summaries, self.vocabulary, self.c.maxlen - 1).to(self.device), signs(texts, self.vocabulary, self.c.words).to(self.device)
-        h = self.enc.states(z[None])
+        h, nll = self.enc.states(z[None]), self.dec.nll(z, x_end)
         log_p0 = -F.cross_entropy(self.enc.logits(h[0], 0.0).transpose(1, 2), z, reduction="none").masked_fill(z == PAD, 0)
-        nll = self.dec.nll(z, x_end)
-        said = Said(z[None], h, log_p0[None], torch.zeros_like(z[None], dtype=torch.bool))
+        last = ((x_end != PAD).sum(1, keepdim=True) - 1).clamp(2, self.c.maxlen) - 1
+        forced = (z == EOS) & (torch.arange(z.shape[1], device=z.device) >= last)
+        said = Said(z[None], h, log_p0[None], forced[None])
         return torch.stack([-nll, log_p0.sum(1), rewards(self, said, nll[None], x_end)[0]])
 
+# %% ../../nbs/05_ursae/07_use.ipynb #c2fa65e7
+class Keeper(Judge):
+    "A model on disk."
+    def save(self, folder) -> Path: # the folder
+        "Write the model; FileExistsError when something else is there, DiskError when it cannot be written."
+        about = dict(config=self.c, tokenised=self.tokenised, history=self.history, skipped=self.skipped, vocabulary=self.vocabulary.words)
+        return write_saved(folder, "Summarizer", weights_of(self.enc, self.dec), about)
+
+    @classmethod
+    def load(cls, folder, device: str = "auto") -> "Keeper":
+        "A saved model; errors of `read_saved` and `find_device`."
+        about, weights = read_saved(folder, "Summarizer")
+        c, vocabulary = override(URSAEConfig(), about["config"]), Vocabulary(tuple(about["vocabulary"]))
+        both = nets(c, len(vocabulary))
+        set_weights(*both, weights)
+        return cls(*(net.to(find_device(device)) for net in both), vocabulary, c, about["tokenised"], about["history"], about["skipped"])
+
 # %% ../../nbs/05_ursae/07_use.ipynb #9e5f617e
-class Summarizer(Judge):
+class Summarizer(Keeper):
     "A summariser of texts that learns without summaries: `fit` or `load` one."
     @classmethod
     def fit(cls, texts, # strings, or the path of a text file with a text a line, plain or .gz
@@ -288,17 +318,3 @@ class Summarizer(Judge):
                 raise ValueError(f"Training diverged by step {e.step:,} of one of its parts: give smaller learning rates than lm_lr={c.lm_lr:g}, lr_extracts={c.lr_extracts:g}, "
                                  f"lr={c.lr:g}, lr_dec={c.lr_dec:g}.") from None
         return cls(p.enc, p.dec, vocabulary, c, tokenised, history, skipped)
-
-    def save(self, folder) -> Path: # the folder
-        "Write the model; FileExistsError when something else is there, DiskError when it cannot be written."
-        about = dict(config=self.c, tokenised=self.tokenised, history=self.history, skipped=self.skipped, vocabulary=self.vocabulary.words)
-        return write_saved(folder, "Summarizer", weights_of(self.enc, self.dec), about)
-
-    @classmethod
-    def load(cls, folder, device: str = "auto") -> "Summarizer":
-        "A saved model; errors of `read_saved` and `find_device`."
-        about, weights = read_saved(folder, "Summarizer")
-        c, vocabulary = override(URSAEConfig(), about["config"]), Vocabulary(tuple(about["vocabulary"]))
-        both = nets(c, len(vocabulary))
-        set_weights(*both, weights)
-        return cls(*(net.to(find_device(device)) for net in both), vocabulary, c, about["tokenised"], about["history"], about["skipped"])

@@ -46,16 +46,17 @@ def both(c: URSAEConfig, **game) -> dict:
     "A size for URSAE and for its adversary."
     return dict(base=c, adversary=adversarial(c, **game))
 
-_QUICK = URSAEConfig(data="headlines", source="embedded", size=2000, words=36, maxlen=10, d=128, maps=64, embedding=64, lm_optim="adam", lm_lr=5e-3, lm_steps=500,
-                     lam=0.1, per_sign=True, K=3, m=32, unknown=False, fresh=True, optim="adam", lr=6e-3, lr_dec=3e-3, clip=1.0, dropout_dec=0.0,
-                     extracts=350, lr_extracts=2e-2, until=0.9, patience=0, steps=360, times=18)
+_QUICK = URSAEConfig(data="headlines", source="embedded", size=2000, words=40, maxlen=10, d=128, maps=64, embedding=64, fresh=True, unknown=False, lm_optim="adam",
+                     lm_lr=5e-3, lm_steps=500, lam=0.2, per_sign=True, K=3, m=32, until=0.9, optim="adam", lr=4e-3, lr_dec=3e-3, clip=1.0, extracts=350, lr_extracts=2e-2,
+                     patience=0, steps=380, times=19)
+_GAME = dict(lam_adv=0.1, lr=2e-3, lr_D=5e-4, pretrain=150)
 _GPU = replace(_QUICK, data="gigaword", source="full", size=20_000, words=60, maxlen=15, d=300, maps=300, embedding=256, lm_lr=2e-3, lm_steps=6000, K=4, m=128, lr=1e-3, lr_dec=1e-3,
-               extracts=2000, lr_extracts=3e-3, steps=4000, dropout_dec=0.1)
+               extracts=2000, lr_extracts=3e-3, steps=4000)
 PROFILES = dict(
     smoke=Profile(**both(replace(_QUICK, limit=150, size=300, words=20, maxlen=8, d=16, maps=8, embedding=8, lm_steps=6, lm_m=16, K=2, m=8, extracts=3, steps=6, times=2), pretrain=2),
                   test=20, order=2, reader_steps=4),
-    quick=Profile(**both(_QUICK, pretrain=100), reader_steps=200),
-    gpu=Profile(**both(_GPU), seeds=3, order=5),
+    quick=Profile(**both(_QUICK, **_GAME), reader_steps=200),
+    gpu=Profile(**both(_GPU, **_GAME | dict(lr=5e-4, pretrain=1000)), seeds=3, order=5),
     paper=Profile(**both(URSAEConfig()), seeds=3, order=5, reader_steps=60_000))
 
 # %% ../../nbs/05_ursae/05_profiles.ipynb #07894698

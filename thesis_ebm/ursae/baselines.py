@@ -139,9 +139,9 @@ def random_phrases(x: torch.Tensor, # int, (m, T), padded
 class AdversarialPlayer(Player):
     "A `Player` with a discriminator."
     logged = (*Player.logged, "phrase", "D_loss", "D_right") # nats a sign in pretraining; nats; share of right decisions
-    def __init__(self, c: AdversarialConfig, data: AdversarialSources, seed: int, device):
-        super().__init__(c, data, seed, device)
-        with torch.random.fork_rng(devices=[]): self.D = Discriminator(len(data.vocabulary), c.units_D, seed).to(device)
+    def __init__(self, c: AdversarialConfig, data: AdversarialSources, seed: int, device, dtype: torch.dtype = torch.float32):
+        super().__init__(c, data, seed, device, dtype)
+        with torch.random.fork_rng(devices=[]): self.D = Discriminator(len(data.vocabulary), c.units_D, seed).to(device, dtype)
         self.opt_D = torch.optim.Adam(self.D.parameters(), c.lr_D, betas=(0.5, 0.999))
         self.opt_phrase = torch.optim.Adam(self.enc.parameters(), c.lr_pretrain)
         self.titles, n = data.titles.to(device), min(c.K * c.m, len(data.titles))
@@ -190,7 +190,8 @@ def adversarial_play(p: AdversarialPlayer, t: int, eta: float) -> dict: # name -
 # %% ../../nbs/05_ursae/04_baselines.ipynb #540df950
 def train_adversarial(config: AdversarialConfig, data: AdversarialSources, run: Run) -> dict:
     "The experiment: weights ('net.enc.*', 'net.dec.*', 'net.D.*'), and what was watched."
-    p = AdversarialPlayer(check_adversarial(config), data, run.seed, run.fabric.device)
+    dtype = torch.float64 if run.precision == "64-true" else torch.float32
+    p = AdversarialPlayer(check_adversarial(config), data, run.seed, run.fabric.device, dtype)
     found = train_player(p, run, adversarial_play, say_phrases, config.pretrain)
     return found | {f"net.D.{k}": v for k, v in p.D.state_dict().items()}
 

@@ -28,7 +28,7 @@ from .train import Player, Sources, URSAEConfig, check, nets, play, read_back, r
 
 # %% ../../nbs/05_ursae/07_use.ipynb #fd8eb41d
 SMALL = URSAEConfig(data="your texts", source="", size=2000, d=128, maps=64, embedding=64, lm_optim="adam", lm_lr=5e-3, lm_m=32, lm_steps=600, lam=0.1, per_sign=True,
-                    K=3, m=32, until=0.9, unknown=False, fresh=True, optim="adam", lr=6e-3, lr_dec=3e-3, clip=1.0, dropout_dec=0.0, extracts=400, lr_extracts=2e-2,
+                    K=3, m=32, until=0.9, unknown=False, fresh=True, optim="adam", lr=4e-3, lr_dec=3e-3, clip=1.0, extracts=400, lr_extracts=2e-2,
                     patience=0, steps=400, times=10)
 LEAST = 8 # different texts, or headlines
 RANGES = {name: (1, math.inf) for name in ("size", "d", "layers", "maps", "embedding", "lm_m", "lm_steps", "K", "m", "steps", "times")} | {

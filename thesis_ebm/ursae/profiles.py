@@ -47,9 +47,9 @@ def both(c: URSAEConfig, **game) -> dict:
     return dict(base=c, adversary=adversarial(c, **game))
 
 _QUICK = URSAEConfig(data="headlines", source="embedded", size=2000, words=40, maxlen=10, d=128, maps=64, embedding=64, fresh=True, unknown=False, lm_optim="adam",
-                     lm_lr=5e-3, lm_steps=500, lam=0.2, per_sign=True, K=3, m=32, until=0.9, optim="adam", lr=4e-3, lr_dec=3e-3, clip=1.0, extracts=350, lr_extracts=2e-2,
-                     patience=0, steps=380, times=19)
-_GAME = dict(lam_adv=0.1, lr=2e-3, lr_D=5e-4, pretrain=150)
+                     lm_lr=5e-3, lm_steps=500, lam=0.15, per_sign=True, K=3, m=32, until=0.9, optim="adam", lr=4e-3, lr_dec=3e-3, clip=1.0, extracts=320, lr_extracts=2e-2,
+                     patience=0, steps=350, times=14)
+_GAME = dict(lam_adv=0.1, lr=2e-3, lr_D=5e-4, pretrain=100)
 _GPU = replace(_QUICK, data="gigaword", source="full", size=20_000, words=60, maxlen=15, d=300, maps=300, embedding=256, lm_lr=2e-3, lm_steps=6000, K=4, m=128, lr=1e-3, lr_dec=1e-3,
                extracts=2000, lr_extracts=3e-3, steps=4000)
 PROFILES = dict(

@@ -4,7 +4,6 @@
 __all__ = ['ROUGE', 'UNKNOWN', 'rouge_l', 'rouge_signature']
 
 # %% ../../nbs/00_lab/35_rouge.ipynb #9337b924
-import logging
 import numpy as np
 from ..data.tokens import SIGNS, UNK
 
@@ -18,7 +17,6 @@ def _scorer(kind: str = "rougeL"):
     "The library's scorer of words parted by blanks; ImportError with the remedy without the package."
     try: from rouge_score import rouge_scorer, tokenizers
     except ImportError: raise ImportError("The package rouge-score, which compares summaries, is not installed: pip install 'thesis-ebm[text]'.") from None
-    for h in [h for h in logging.root.handlers if type(h).__module__ == "absl.logging"]: logging.root.removeHandler(h) # absl's, which rouge-score brings
     class Blanks(tokenizers.Tokenizer):
         def tokenize(self, text): return _words(text)
     return rouge_scorer.RougeScorer([kind], tokenizer=Blanks())

@@ -1,6 +1,7 @@
 "What all tests share: the root of the checkout, a clean environment, folders of their own."
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -70,6 +71,19 @@ def data(env, tmp_path, monkeypatch) -> Path:
 
 FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    "No network, one torch thread."
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    def refuse(*_):
+        raise AssertionError("the network was asked")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

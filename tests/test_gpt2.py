@@ -3,7 +3,6 @@ import json
 import math
 import pickle
 import shutil
-import socket
 import sys
 import pytest
 import torch
@@ -16,15 +15,9 @@ HEADLINES = ["u.s. stocks fall # percent", "bosnian serbs free ### prisoners , a
 
 
 @pytest.fixture(autouse=True)
-def folder(data, monkeypatch):
+def folder(data, offline):
     "The reader's folder <data>/gpt2, not made yet; no network, one thread."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    def refuse(*_):
-        raise AssertionError("the network was asked")
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    yield data / "gpt2"
-    torch.set_num_threads(threads)
+    return data / "gpt2"
 
 
 @pytest.fixture(scope="module")

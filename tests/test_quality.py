@@ -4,7 +4,6 @@ import io
 import math
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import pytest
@@ -17,18 +16,12 @@ ABSENT = INCEPTION.replace("6726825d", "0" * 8)
 
 
 @pytest.fixture(autouse=True)
-def folder(env, tmp_path, monkeypatch):
+def folder(env, tmp_path, monkeypatch, offline):
     "The reader's folder <data>/inception; no network, one thread, torch's checkpoints in a folder of this test."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    def refuse(*_):
-        raise AssertionError("the network was asked")
-    monkeypatch.setattr(socket.socket, "connect", refuse)
     (tmp_path / "data" / "inception").mkdir(parents=True)
     monkeypatch.setenv("THESIS_EBM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    yield tmp_path / "data" / "inception"
-    torch.set_num_threads(threads)
+    return tmp_path / "data" / "inception"
 
 
 def images(n: int, seed: int) -> torch.Tensor:

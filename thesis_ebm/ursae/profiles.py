@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['PROFILES', 'UNTRAINED', 'Profile', 'both', 'profile_of', 'Job', 'System', 'make', 'made', 'judged', 'untrained',
            'compared', 'Reading', 'perplexities', 'headline_model', 'read_by', 'own_reader', 'general_reading', 'drawn',
-           'shown', 'inside_share']
+           'shown', 'inside_share', 'more_inside']
 
 # %% ../../nbs/05_ursae/05_profiles.ipynb #a126f596
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from ..data.headlines import Pairs
 from ..data.text import load
-from ..data.tokens import EOS, PAD, UNK, Vocabulary, encode, tokens_of
+from ..data.tokens import Vocabulary, encode, tokens_of
 from ..lab import fanout
 from ..lab.claims import Estimate, bootstrap
-from ..lab.run import Result, override, run
+from ..lab.run import Result, override
 from ..lab.settings import check_profile
 from ..lab.train import derive_seed
 from ..metrics.gpt2 import GPT2Missing, gpt2_nll
-from ..metrics.language_model import LMConfig, TokenData, language_model, sentence_nll, train_language_model
+from ..metrics.language_model import language_model, sentence_nll
 from ..metrics.ngram import NGram
 from .baselines import AdversarialConfig, adversarial, lead, random_words, trained_adversarially, without_stop, word_counts
-from .model import titles
-from .train import URSAEConfig, ablated, sources, stage2, trained, write_sentences
+from .model import signs, titles
+from .train import URSAEConfig, ablated, language_model_of, lm_config, sources, stage2, trained, write_sentences
 
 # %% ../../nbs/05_ursae/05_profiles.ipynb #ee9fced5
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Profile:
         return {"URSAE-Major": self.base, "URSAE-Minor": replace(self.base, pretrained="titles"),
                 "URSAE-Major (no pretrain)": ablated(self.base), "W&L, ours": self.adversary}
 
+# %% ../../nbs/05_ursae/05_profiles.ipynb #a456016c
 def both(c: URSAEConfig, **game) -> dict:
     "A size for URSAE and for its adversary."
     return dict(base=c, adversary=adversarial(c, **game))
@@ -150,9 +151,8 @@ def read_by(nll, # function of `Tokens` -> (N,), nats
             vocabulary: Vocabulary) -> Reading:
     "How likely summaries are, their ends included; an empty one is its end alone."
     def one(texts):
-        tokens = tokens_of(torch.tensor([[vocabulary.index.get(w, UNK) for w in z.split()] + [EOS] + [PAD] * (most - len(z.split())) for z in texts]), vocabulary)
+        tokens = tokens_of(signs(texts, vocabulary), vocabulary)
         return np.stack([nll(tokens).double().numpy(), tokens.lengths.double().numpy()])
-    most = max(len(z.split()) for texts in said for z in texts)
     return Reading(*np.stack([one(texts) for texts in said], 1))
 
 # %% ../../nbs/05_ursae/05_profiles.ipynb #7260a637
@@ -160,9 +160,7 @@ def own_reader(p: Profile, profile: str, device: str | None = None) -> Result:
     "The LSTM that stands in for GPT-2: articles' sentences and unpaired headlines, a seed of its own."
     c = p.base
     texts = [without_stop(s) for of in ("articles", "titles") for s in write_sentences(replace(c, pretrained=of))]
-    tokens = encode(texts, sources(c).vocabulary, min(c.words, 30), unknown=0.5)
-    return run(train_language_model, LMConfig(c.d, 1, c.dropout, c.lm_optim, c.lm_lr, 5.0, c.lm_m, p.reader_steps), derive_seed("own reader"),
-               TokenData(tokens, sources(c).provenance | dict(n=len(tokens), of="articles and titles")), profile, device)
+    return language_model_of(replace(lm_config(c), layers=1, steps=p.reader_steps), c, texts, "articles and titles", derive_seed("own reader"), profile, device)
 
 def general_reading(p: Profile, said: dict[str, list[list[str]]], # name -> summaries of each seed
                     profile: str, device: str | None = None) -> tuple[dict[str, Reading], str, list[Result]]: # readings; the reader; runs it rests on
@@ -188,3 +186,7 @@ def inside_share(texts: list[str], articles) -> np.ndarray: # (N,), in [0, 1]; n
     "The share of a summary's words that its article has."
     said = [(z.split(), set(a.split())) for z, a in zip(texts, articles)]
     return np.array([np.mean([w in has for w in words]) if words else np.nan for words, has in said])
+
+def more_inside(texts: list[str], articles: tuple[str, ...]) -> Estimate: # in [-1, 1]
+    "The share of a summary's words that its article has, less the share that the next article has; where nothing was said, both are 0."
+    return compared(*(np.nan_to_num(inside_share(texts, of))[None] for of in (articles, articles[1:] + articles[:1])))

@@ -2,8 +2,9 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'WATCHED', 'Nets', 'URSAEConfig', 'check', 'ablated', 'Sources', 'sources_of', 'sources', 'sentences_in',
-           'write_sentences', 'stage1', 'random_extracts', 'nets', 'Player', 'optimiser_of', 'read_back', 'rewards',
-           'say', 'update', 'play', 'Watch', 'look', 'train_player', 'train_ursae', 'stage2', 'trained']
+           'write_sentences', 'lm_config', 'language_model_of', 'stage1', 'random_extracts', 'nets', 'Player',
+           'optimiser_of', 'read_back', 'rewards', 'say', 'update', 'play', 'Watch', 'look', 'train_player',
+           'train_ursae', 'stage2', 'trained']
 
 # %% ../../nbs/05_ursae/03_train.ipynb #23e2965d
 from dataclasses import dataclass, field, replace
@@ -139,13 +140,21 @@ def write_sentences(c: URSAEConfig) -> tuple[str, ...]:
     if c.pretrained == "titles": return load(f"{c.data}-titles", "train", c.source, c.limit or None).sentences
     return sentences_in(load(c.data, "train", c.source, c.limit or None).texts)
 
+def lm_config(c: URSAEConfig) -> LMConfig:
+    "How write is trained in stage 1."
+    return LMConfig(c.d, c.layers, c.dropout, c.lm_optim, c.lm_lr, 5.0, c.lm_m, c.lm_steps)
+
+def language_model_of(config: LMConfig, c: URSAEConfig, sentences, of: str, # what the sentences are
+                      seed: int, profile: str, device: str | None = None) -> Result:
+    "A language model of sentences in the vocabulary of a configuration's articles, trained or found."
+    tokens = encode(sentences, sources(c).vocabulary, min(c.words, 30), unknown=0.5)
+    said = sources(c).provenance | dict(n=len(tokens), of=of)
+    return run(train_language_model, config, seed, TokenData(tokens, said), profile, device)
+
 def stage1(c: URSAEConfig, seed: int = 0, profile: str = "quick", device: str | None = None) -> Result | None: # None: without pretraining
     "The language model of a configuration, trained or found."
     if check(c).pretrained == "none": return None
-    tokens = encode(write_sentences(c), sources(c).vocabulary, min(c.words, 30), unknown=0.5)
-    config = LMConfig(c.d, c.layers, c.dropout, c.lm_optim, c.lm_lr, 5.0, c.lm_m, c.lm_steps)
-    said = sources(c).provenance | dict(n=len(tokens), of=c.pretrained)
-    return run(train_language_model, config, seed, TokenData(tokens, said), profile, device)
+    return language_model_of(lm_config(c), c, write_sentences(c), c.pretrained, seed, profile, device)
 
 # %% ../../nbs/05_ursae/03_train.ipynb #99af6f66
 def random_extracts(x: torch.Tensor, # int, (m, T), padded

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'LEAST', 'RANGES', 'SETTINGS', 'WAYS', 'chosen', 'reason', 'kept_of', 'told', 'read_texts', 'usable', 'knows',
-           'part', 'weights_of', 'set_weights', 'Keep', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'signs',
-           'Trained', 'Writer', 'Judge', 'Keeper', 'Summarizer']
+           'part', 'weights_of', 'set_weights', 'Keep', 'fitted', 'decoder_turn', 'both_turn', 'looked_at', 'Trained',
+           'Writer', 'Judge', 'Keeper', 'Summarizer']
 
 # %% ../../nbs/05_ursae/07_use.ipynb #1b2025a1
 import math
@@ -21,10 +21,10 @@ from ..lab.run import Diverged, override
 from ..lab.saved import check_numbers, find_device, own_randomness, read_saved, write_saved
 from ..lab.settings import unknown_name
 from ..lab.train import derive_seed, read_window
-from ..metrics.language_model import Learner, LMConfig
-from .model import ConvSeq2Seq, Encoder, Said, summarise
+from ..metrics.language_model import Learner
+from .model import ConvSeq2Seq, Encoder, Said, signs, summarise
 from .theory import eta_at
-from .train import Player, Sources, URSAEConfig, check, nets, play, read_back, rewards, sentences_in
+from .train import Player, Sources, URSAEConfig, check, lm_config, nets, play, read_back, rewards, sentences_in
 
 # %% ../../nbs/05_ursae/07_use.ipynb #fd8eb41d
 SMALL = URSAEConfig(data="your texts", source="", size=2000, d=128, maps=64, embedding=64, lm_optim="adam", lm_lr=5e-3, lm_m=32, lm_steps=600, lam=0.1, per_sign=True,
@@ -149,7 +149,7 @@ def fitted(c: URSAEConfig, train, valid, sentences, # strings: texts, some held 
     begun, history, guess = time.monotonic(), [], 2 * math.log(len(vocabulary))
     after = lambda share: begun + share * seconds
     tokens = lambda texts, words: encode(texts, vocabulary, words, "cut")
-    lm = Learner(LMConfig(c.d, c.layers, c.dropout, c.lm_optim, c.lm_lr, 5.0, c.lm_m), tokens(sentences, c.words), seed, device)
+    lm = Learner(lm_config(c), tokens(sentences, c.words), seed, device)
     part("language model", lambda t, s: lm(t), limits["lm_steps"], after(0.3), guess, history, progress)
     p = Player(c, Sources(tokens(train, c.words), tokens(valid, c.words), {}, "", lm.net.state_dict()), seed, device)
     if limits["extracts"] != 0: part("decoder", lambda t, s: decoder_turn(p, t, s), limits["extracts"], after(0.5), guess, history, progress)
@@ -182,11 +182,6 @@ def looked_at(enc: Encoder, x: torch.Tensor, # int, (m, T)
     "The place of the unknown word that read looks at most."
     keys = enc.read.memory(x)[0]
     return (enc.read.query(h) @ keys.transpose(1, 2)).masked_fill((x != UNK)[:, None], -torch.inf).argmax(2)
-
-def signs(texts, vocabulary: Vocabulary, words: int) -> torch.Tensor: # int64, (N, T): words, <eos>, padding
-    "The first words of texts in numbers."
-    rows = [[*(vocabulary.index.get(w, UNK) for w in text.split()[:words]), EOS] for text in texts]
-    return torch.tensor([r + [PAD] * (max(map(len, rows)) - len(r)) for r in rows])
 
 # %% ../../nbs/05_ursae/07_use.ipynb #0fbe9c25
 class Trained:

@@ -186,6 +186,11 @@ class Predictors(nn.Module):
         super().__init__()
         self.forward_net, self.backward_net = GLoMo(**sizes), GLoMo(**sizes)
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        "Heads and layers."
+        return self.forward_net.g.heads, self.forward_net.g.layers
+
     def nll(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # int, (B, T), (B,) -> each (2,): nats, summed; words
         "The objectives of both directions, negated."
         both = [self.forward_net.nll(x), self.backward_net.nll(turned(x, lengths))]

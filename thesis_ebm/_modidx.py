@@ -1160,6 +1160,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'thesis_ebm/data/tokens.py'),
                                         'thesis_ebm.data.tokens.Vocabulary.index': ( '00_lab/tokens.html#vocabulary.index',
                                                                                      'thesis_ebm/data/tokens.py'),
+                                        'thesis_ebm.data.tokens.Vocabulary.numbers_of': ( '00_lab/tokens.html#vocabulary.numbers_of',
+                                                                                          'thesis_ebm/data/tokens.py'),
                                         'thesis_ebm.data.tokens.Vocabulary.of': ( '00_lab/tokens.html#vocabulary.of',
                                                                                   'thesis_ebm/data/tokens.py'),
                                         'thesis_ebm.data.tokens.batch_of': ('00_lab/tokens.html#batch_of', 'thesis_ebm/data/tokens.py'),

@@ -52,7 +52,8 @@ class SequenceDropout(nn.Module):
         self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * F.dropout(x.new_ones(len(x), 1, x.shape[2]), self.p) if self.training and self.p else x
+        if not (self.training and self.p): return x
+        return x * ((torch.rand(len(x), 1, x.shape[2], device=x.device) >= self.p).to(x.dtype) / (1 - self.p))
 
 # %% ../../nbs/07_glomo/04_layers.ipynb #b14c338d
 def masked_softmax(scores: torch.Tensor, # (..., S)

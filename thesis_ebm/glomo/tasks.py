@@ -77,7 +77,7 @@ class Reader(nn.Module):
         self.attend, self.match = BiAttention(self.first.width), nn.Linear(4 * self.first.width, 2 * n)
         self.middle, self.itself = BiRNN(2 * n, n, rnn), SelfAttention(2 * n)
         self.starts, self.ends = BiRNN(2 * n, n, rnn), BiRNN(4 * n, n, rnn)
-        self.start, self.end = nn.Linear(2 * n, 1), nn.Linear(2 * n, 1)
+        self.start, self.end = (nn.Linear(2 * n, 1, bias=False) for _ in range(2)) # a constant changes no probability
 
     def forward(self, H_context: torch.Tensor, len_context: torch.Tensor, H_question: torch.Tensor, len_question: torch.Tensor,
                 graphs_context=None, graphs_question=None) -> tuple[torch.Tensor, torch.Tensor]: # start, end: (B, T)
@@ -125,7 +125,7 @@ class Entailer(nn.Module):
                  at: str = "none", fuse: Callable[[int], nn.Module] = Plain, # as of FirstLayer
                  labels: int = 3): # K
         super().__init__()
-        self.drop, self.first = nn.Dropout(dropout), FirstLayer(features, n, rnn, at, fuse)
+        self.drop, self.first = SequenceDropout(dropout), FirstLayer(features, n, rnn, at, fuse)
         self.project, self.itself, self.compose = nn.Linear(4 * self.first.width, n), SelfAttention(n), BiRNN(n, n, rnn)
         self.judge = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * n, n), nn.Tanh(), nn.Dropout(dropout), nn.Linear(n, labels))
 

@@ -22,8 +22,8 @@ class LayerStates(nn.Module):
         super().__init__()
         n = lm.lstm.hidden_size
         if lm.code or lm.embedding.embedding_dim != n:
-            raise ValueError(f"Layers can be mixed when all are of one width and need no code: this model's embeddings have {lm.embedding.embedding_dim} units, "
-                             f"its states {n}, its code {lm.code}.")
+            raise ValueError("Layers can be mixed when all are of one width and need no code: this model's embeddings have "
+                             f"{lm.embedding.embedding_dim} units, its states {n}, its code {lm.code}.")
         self.embedding = nn.Embedding.from_pretrained(lm.embedding.weight.detach())
         self.layers = nn.ModuleList(nn.LSTM(n, n, batch_first=True) for _ in lm.lstm.all_weights)
         for layer, weights in zip(self.layers, lm.lstm.all_weights):
@@ -42,7 +42,8 @@ class Contextual(nn.Module):
         super().__init__()
         self.onwards, self.backwards = (LayerStates(lm) for lm in (forward_lm, backward_lm))
         sizes = [(len(lm.embedding.weight), lm.lstm.hidden_size, lm.lstm.num_layers) for lm in (forward_lm, backward_lm)]
-        if sizes[0] != sizes[1]: raise ValueError(f"Words, units and layers of the two language models are {sizes[0]} and {sizes[1]}: train both alike.")
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"Words, units and layers of the two language models are {sizes[0]} and {sizes[1]}: train both alike.")
         _, n, layers = sizes[0]
         self.width, self.weights, self.gamma = 2 * n, nn.Parameter(torch.zeros(layers + 1)), nn.Parameter(torch.ones(()))
 
@@ -52,7 +53,7 @@ class Contextual(nn.Module):
               ) -> torch.Tensor: # (B, T, L + 1, 2n), 0 at padding
         "What both have read at each word, layer by layer."
         back = turned(self.backwards(turned(x, lengths)), lengths)
-        return torch.cat([self.onwards(x), back], 3) * word_mask(lengths, x.shape[1])[..., None, None]
+        return torch.cat([self.onwards(x), back], 3) * word_mask(lengths, x.shape[1], x.device)[..., None, None]
 
     def mix(self, states: torch.Tensor) -> torch.Tensor: # (B, T, L + 1, 2n) -> (B, T, 2n)
         "gamma sum_l s_l h^l."

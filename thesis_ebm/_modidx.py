@@ -1896,6 +1896,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'thesis_ebm.glomo.tasks.align': ('07_glomo/tasks.html#align', 'thesis_ebm/glomo/tasks.py'),
                                         'thesis_ebm.glomo.tasks.best_spans': ( '07_glomo/tasks.html#best_spans',
                                                                                'thesis_ebm/glomo/tasks.py'),
+                                        'thesis_ebm.glomo.tasks.keep_memory': ( '07_glomo/tasks.html#keep_memory',
+                                                                                'thesis_ebm/glomo/tasks.py'),
                                         'thesis_ebm.glomo.tasks.span_loss': ('07_glomo/tasks.html#span_loss', 'thesis_ebm/glomo/tasks.py'),
                                         'thesis_ebm.glomo.tasks.together': ('07_glomo/tasks.html#together', 'thesis_ebm/glomo/tasks.py')},
             'thesis_ebm.glomo.transfer': { 'thesis_ebm.glomo.transfer.Attached': ( '07_glomo/transfer.html#attached',

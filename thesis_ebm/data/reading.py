@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Questions', 'counted', 'Asked', 'span_of', 'wrong_with', 'Paragraph', 'kept', 'questions_of', 'read_articles',
-           'dealt', 'read_questions']
+           'read_questions']
 
 # %% ../../nbs/00_lab/38_reading.ipynb #00340a21
 import importlib
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from .catalog import DataDamaged, DataMissing, Found, find, fingerprint, load, quick_fingerprint # noqa: F401
 from .images import SPLITS
-from .text import hash_of, part_files, placed, read_bytes, tokenise
+from .text import dealt, hash_of, part_files, placed, read_bytes, tokenise
 from ..lab.files import sha256_value
 from ..lab.settings import unknown_name
 
@@ -154,20 +154,12 @@ def read_articles(path: Path) -> dict[str, list[Paragraph]]: # title -> its para
     return found
 
 # %% ../../nbs/00_lab/38_reading.ipynb #5cbd8144
-def dealt(titles, shares: tuple[int, ...] = (8, 1, 1)) -> list[list[str]]: # a list for each share
-    "Titles in parts of about these shares, each of at least one; ValueError when there are fewer titles than parts."
-    ranked = sorted(titles, key=hash_of)
-    if len(ranked) < len(shares): raise ValueError(f"{len(ranked)} articles cannot be parted in {len(shares)}: at least {len(shares)} are needed.")
-    sizes = [max(1, round(len(ranked) * share / sum(shares))) for share in shares[1:]]
-    ends = [len(ranked) - sum(sizes[i:]) for i in range(len(sizes))] + [len(ranked)]
-    return [ranked[begin:end] for begin, end in zip([0, *ends], ends)]
-
 def _parts(found: Found) -> tuple[dict[str, list[Paragraph]], str]: # split -> paragraphs; what a caption has to say
     "The paragraphs of a copy; the errors of `read_articles`, DataMissing when there are too few articles."
     train, dev = part_files(found, "train")[:1], part_files(found, "dev", needed=True)[0]
     articles, names, shares = (read_articles(train[0]), SPLITS[:2], (9, 1)) if train else (read_articles(dev), SPLITS, (8, 1, 1))
     try: titles = dealt(articles, shares)
-    except ValueError as e: raise DataMissing(f"{found.dataset.name}: {(train or [dev])[0]}: {e}") from None
+    except ValueError as e: raise DataMissing(f"{found.dataset.name}: the articles of {(train or [dev])[0]}: {e}") from None
     parts = {split: [p for title in own for p in articles[title]] for split, own in zip(names, titles)}
     if train: return parts | dict(test=[p for own in read_articles(dev).values() for p in own]), ""
     return parts, "; without its training part: 80, 10 and 10% of the articles of its development part are train, valid and test, by a hash of the title"

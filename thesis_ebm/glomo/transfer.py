@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from ..data.tokens import Vocabulary
-from .model import Predictors, past, turned
+from .model import past, turned
 
 # %% ../../nbs/07_glomo/02_transfer.ipynb #d3f4f4b1
 def products(graphs: list[torch.Tensor], # L of (..., T, T)

@@ -3,6 +3,7 @@
 `python forked.py serve SOCKET` is the server. `python forked.py SOCKET PROGRAM WORD...` is, to whoever starts it, the program: it hands its
 files, environment and folder to the server, ends when the program ends, as it ended, and takes the program along when it is killed.
 """
+import atexit
 import contextlib
 import gc
 import importlib
@@ -94,8 +95,22 @@ def ask(path: str, words: list[str]) -> int:
     return code
 
 
+def leave():
+    "Skip taking the imported packages apart, which takes half a second."
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
+    code = 1
     if sys.argv[1] == "serve":
-        run(**serve(sys.argv[2]))
+        atexit.register(leave) # first, so that it is called last
+        try:
+            run(**serve(sys.argv[2]))
+            code = 0
+        except SystemExit as e:
+            code = e.code if isinstance(e.code, int) else int(e.code is not None)
+            raise
     else:
         sys.exit(ask(sys.argv[1], sys.argv[2:]))

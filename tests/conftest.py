@@ -41,11 +41,21 @@ def server() -> tuple[list[str], dict]:
     return words, dict(JUPYTER_PATH=str(folder))
 
 
-def start(words, env: dict, cold=False, **more) -> subprocess.Popen:
+def begin(words, env: dict, cold=False, **more) -> subprocess.Popen:
     "Start a program of the virtual environment, or code or a module by -c or -m; cold: in a new interpreter, as a reader does."
     before, also = ([sys.executable], {}) if cold else server()
     program = words[0] if words[0] in ("-c", "-m") else BIN / words[0]
     return subprocess.Popen([*before, str(program), *map(str, words[1:])], env=env | also, text=True, **dict(cwd=ROOT) | more)
+
+
+def complete(words, env: dict, cold=False, timeout=300, **more) -> subprocess.CompletedProcess:
+    "The same, waited for: what it said, and its exit code."
+    with begin(words, env, cold, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as process:
+        try:
+            said = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(words, process.returncode, *said)
 
 
 def wait_for(condition, seconds=90):
@@ -76,13 +86,8 @@ def env(tmp_path, monkeypatch) -> dict:
 @pytest.fixture
 def call(env):
     "Run a program of the virtual environment: call('thesis-ebm', 'list') -> CompletedProcess with text output."
-    def run(*words, cwd=ROOT, extra=None, timeout=300, cold=False):
-        with start(words, env | (extra or {}), cold, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            try:
-                said = process.communicate(timeout=timeout)
-            finally:
-                process.kill()
-        return subprocess.CompletedProcess(words, process.returncode, *said)
+    def run(*words, extra=None, **more):
+        return complete(words, env | (extra or {}), **more)
     return run
 
 

@@ -55,14 +55,14 @@ class PixelGraphPredictor(GraphPredictor):
     "g for pictures."
     def __init__(self, side: int, d: int, # S; units
                  heads: int = 8, layers: int = 3, d_k: int = 0, convolutions: int = 4, octaves: int = 3):
-        super().__init__(0, d, heads, layers, d_k, convolutions=0)
+        super().__init__(0, d + 4 * octaves, heads, layers, d_k or d // 2, convolutions=0)
         self.register_buffer("places", places(side, octaves), persistent=False)
-        self.key, self.query = (MaskedConvs(3 + len(self.places), d, convolutions) for _ in range(2))
+        self.key, self.query = (MaskedConvs(3 + 4 * octaves, d, convolutions) for _ in range(2))
 
-    def units(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # (B, 3, S, S) in [-1, 1] -> two of (B, T, d)
+    def units(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # (B, 3, S, S) in [-1, 1] -> two of (B, T, d + 4 octaves)
         "What keys and queries are made of."
-        e = torch.cat([x, self.places.expand(len(x), -1, -1, -1)], 1)
-        return self.key(e), self.query(e)
+        where = self.places.expand(len(x), -1, -1, -1)
+        return tuple(torch.cat([net(torch.cat([x, where], 1)), raster(where)], 2) for net in (self.key, self.query))
 
 # %% ../../nbs/07_glomo/08_vision.ipynb #17713dec
 class _Taken(torch.autograd.Function):

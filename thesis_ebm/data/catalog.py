@@ -4,10 +4,10 @@
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'SVHN', 'STL10', 'CIFAR10', 'CIFAR100',
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
            'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
-           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing',
-           'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find', 'is_picture', 'find_own', 'locate',
-           'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
-           'quick_fingerprint', 'get', 'load']
+           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'DATASETS', 'SOURCES',
+           'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find',
+           'is_picture', 'find_own', 'locate', 'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb',
+           'open_lmdb', 'identity', 'fingerprint', 'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
 import gzip
@@ -256,8 +256,18 @@ REUTERS = _headlines("reuters", "Reuters-21578", "first sentences", "for researc
                      "so that reuters/reuters21578.jsonl lies")
 HEADLINED = (*GIGAWORD, *NEWS, *REUTERS, HEADLINES, HEADLINES_TITLES)
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #525df83e
+GRAMMAR_QUESTIONS = replace(_drawn("grammar-questions", "a grammar of passages with questions, synthetic", ""),
+                            made="thesis_ebm.data.passages:paragraphs", reader="thesis_ebm.data.reading:read_questions")
+_SQUAD = tuple(tuple(f"{folder}/{part}-v{version}.json{packing}" for part in ("train", "dev") for packing in ("", ".gz"))
+               for version in ("1.1", "2.0") for folder in ("squad", "SQuAD"))
+SQUAD = _corpus("squad", "SQuAD, questions on paragraphs of Wikipedia", "CC BY-SA 4.0, by its authors (Rajpurkar, Zhang, Lopyrev, Liang)",
+                _SQUAD, GRAMMAR_QUESTIONS, "get train-v1.1.json and dev-v1.1.json from rajpurkar.github.io/SQuAD-explorer, "
+                "so that squad/train-v1.1.json and squad/dev-v1.1.json lie")
+ASKED = (SQUAD, GRAMMAR_QUESTIONS)
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."
@@ -503,7 +513,7 @@ def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
-        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`
+        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`, of questions `Questions`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
     own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
     if not (find_own(name).dataset if own else dataset(name)).reader:

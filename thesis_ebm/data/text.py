@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['UNREADABLE', 'NLI', 'SENTIMENT', 'TOPICS', 'YAHOO_CLASSES', 'FIELDS', 'READERS', 'OPTIONS', 'Text', 'tokenise',
-           'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of', 'hold_out',
-           'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'read_text']
+           'placed', 'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of',
+           'hold_out', 'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'read_text']
 
 # %% ../../nbs/00_lab/21_text.ipynb #756ad0a6
 import csv
@@ -71,6 +71,13 @@ def tokenise(text: str, # raw English
             ) -> str: # words, parted by single blanks
     "English in words."
     return " ".join(_TOKEN.findall((text.lower() if lower else text).translate(_TYPED)))
+
+def placed(text: str) -> tuple[str, list[tuple[int, int]]]: # words; the first and after-last character of each
+    "`tokenise`, and where each word stands in the text."
+    lowered = text.lower()
+    at = range(len(text)) if len(lowered) == len(text) else [i for i, c in enumerate(text) for _ in c.lower()]
+    found = [(m[0], (at[m.start()], at[m.end() - 1] + 1)) for m in _TOKEN.finditer(lowered.translate(_TYPED))]
+    return " ".join(word for word, _ in found), [place for _, place in found]
 
 def detokenise(sentence: str) -> str:
     "Words as one would type them: no blank before a stop or within *don't*."

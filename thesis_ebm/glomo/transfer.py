@@ -117,8 +117,7 @@ class GraphTransfer(nn.Module):
     def numbers(self, vocabulary: Vocabulary) -> torch.Tensor: # int64, (V',)
         "The ids of another vocabulary's words in the predictor's: `numbers(v)[ids]` translates."
         if self.vocabulary is None: raise ValueError("This GraphTransfer was made without its vocabulary: GraphTransfer(predictor, vocabulary).")
-        unknown = self.vocabulary.index.get("<unk>", 3)
-        return torch.tensor([*range(4), *(self.vocabulary.index.get(w, unknown) for w in vocabulary.words[4:])])
+        return self.vocabulary.numbers_of(vocabulary)
 
 # %% ../../nbs/07_glomo/02_transfer.ipynb #97477aa4
 class Uniform(nn.Module):

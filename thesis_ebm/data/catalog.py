@@ -5,10 +5,11 @@ __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGR
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
            'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
            'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'PROSE', 'WIKITEXT2',
-           'PRETRAINED_ON', 'IMDB', 'SST', 'MNLI', 'MNLI_MISMATCHED', 'CLASSIFIED', 'DATASETS', 'SOURCES',
-           'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find',
-           'is_picture', 'is_text', 'walked', 'find_own', 'locate', 'content_sha256', 'packed_name', 'verify',
-           'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint', 'quick_fingerprint', 'get', 'load']
+           'PRETRAINED_ON', 'IMDB', 'SST', 'MNLI', 'MNLI_MISMATCHED', 'CLASSIFIED', 'COUNTED', 'GLOVE', 'VECTORS',
+           'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions',
+           'Found', 'look', 'find', 'is_picture', 'is_text', 'walked', 'find_own', 'locate', 'content_sha256',
+           'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
+           'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
 import gzip
@@ -299,8 +300,20 @@ MNLI, MNLI_MISMATCHED = (
                                           ("mnli-mismatched", "mismatched genres", "of those activities only", "mismatched")))
 CLASSIFIED = (IMDB, SST, MNLI, MNLI_MISMATCHED)
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #7862b14b
+COUNTED = replace(_harvested("counted-vectors", "vectors of words, from their counts in docstrings and, synthetic, in grammars", ""),
+                  made="thesis_ebm.data.vectors:counted", reader="thesis_ebm.data.vectors:read_glove",
+                  embedded_title="counts of docstrings of installed packages and, synthetic, of grammars")
+_GLOVE = tuple(f"{folder}{file}{packing}" for file in ("glove.840B.300d.txt", "glove.42B.300d.txt", *(f"glove.6B.{d}d.txt" for d in (300, 200, 100, 50)), "*.txt", "*.vec")
+               for folder in ("glove/", "GloVe/", "glove.6B/", "glove/glove.6B/", "") if folder or "*" not in file for packing in ("", ".gz"))
+GLOVE = replace(_corpus("glove", "GloVe, vectors of words", "Public Domain Dedication and License 1.0, by its authors (Pennington, Socher, Manning)", _GLOVE, COUNTED,
+                        "get glove.840B.300d.zip or glove.6B.zip from nlp.stanford.edu/projects/glove and unpack it, so that glove/glove.840B.300d.txt lies"),
+                many=False)
+VECTORS = (GLOVE, COUNTED)
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED,
+                                *VECTORS)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."

@@ -48,6 +48,10 @@ class Vocabulary:
         "Word -> number; the signs, but for `<unk>`, are not words."
         return {w: i for i, w in enumerate(self.words) if i >= UNK}
 
+    def numbers_of(self, other: "Vocabulary") -> torch.Tensor: # int64, (words of the other,)
+        "The numbers here of another vocabulary's words: `numbers_of(other)[ids]` translates; `<unk>` where there is none."
+        return torch.tensor([*range(UNK), *(self.index.get(w, UNK) for w in other.words[UNK:])])
+
     @cached_property
     def fingerprint(self) -> str: return sha256_value(self.words)
 

@@ -5,7 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 import pytest
-from thesis_ebm.data.catalog import ASKED, CLASSIFIED, DataDamaged, DataMissing, find, fingerprint, look
+from thesis_ebm.data.catalog import ASKED, CLASSIFIED, PRETRAINED_ON, DataDamaged, DataMissing, find, fingerprint, look
 from thesis_ebm.data.reading import Questions, load
 from thesis_ebm.data.grammar import GENRES
 from thesis_ebm.data.text import NLI, SENTIMENT, SPLITS, Text, tokenise
@@ -241,6 +241,62 @@ def test_mnli_without_a_part(data):
         load("mnli")
 
 
+WIKI = " \n = A {part} = \n \n The {part} <unk> , well @-@ known , of 1 @,@ 00{i} years . \n\n = = Part {i} = = \n Its {part} end no. {i} . \n"
+
+
+@pytest.mark.parametrize("place", ["wikitext-2-raw/wiki.{}.raw", "wikitext2/wikitext-2-raw/wiki.{}.raw", "wikitext2/wiki.{}.raw", "wikitext2/{}.raw.gz", "wikitext2/{}.raw"])
+def test_wikitext_in_each_of_its_layouts(data, place):
+    for part, n in (("train", 9), ("valid", 3), ("test", 4)):
+        put(data / place.format(part), "".join(WIKI.format(part=part, i=i) for i in range(n)))
+    parts = [load("wikitext2", s, "full") for s in SPLITS]
+    for text, part, n in zip(parts, ("train", "valid", "test"), (9, 3, 4)):
+        assert set(text.sentences) == {s for i in range(n) for s in (f"the {part} <unk> , well-known , of 1,00{i} years .", f"its {part} end no . {i} .")}
+        assert text.labels is None and text.provenance["skipped"] == {"empty": 48, "headings": 32} and same_data(text.provenance) and "hash" not in text.provenance["description"]
+
+
+def test_a_folder_of_texts(data, tmp_path, monkeypatch):
+    folder = tmp_path / "mine test"
+    put(folder / "a.txt", "".join(f"It's line {i}.\n" for i in range(200)))
+    put(folder / "deep" / "er" / "b.raw.gz", "".join(f"Paragraph {i}. It isn't long.\n\n" for i in range(200)) + "It's line 3.\n")
+    put(folder / "notes.md", "not read\n")
+    put(folder / ".hidden.txt", b"\xff")
+    parts = [load(str(folder), s) for s in SPLITS]
+    assert sum(map(len, parts)) == 400 and min(map(len, parts)) > 5 and {len(s.split()) for p in parts for s in p.sentences} == {5, 8} and parts[0].provenance["skipped"] == {"empty": 200, "twice": 1}
+    assert parts[0].provenance["source"] == "own" and str(tmp_path) not in parts[0].provenance["description"] and same_data(parts[0].provenance) and not parts[0].provenance["stand_in"]
+    monkeypatch.chdir(tmp_path)
+    assert load("mine test").fingerprint == load("mine test", lower=True).fingerprint == parts[0].fingerprint, "also without a stroke in its path"
+    put(folder / "test.txt", "One.\n")
+    put(folder / "val" / "c.txt", "Two.\n")
+    assert load("mine test", "test").sentences == ("one .",) and load("mine test", "valid").sentences == ("two .",) and len(load("mine test")) == 400
+    put(folder / "z.txt", b"caf\xe9\nThree.\n")
+    with pytest.raises(DataDamaged, match="z.txt, line 1, is not UTF-8"):
+        load("mine test")
+    assert load("mine test", unreadable="skip").provenance["skipped"]["not UTF-8"] == 1
+    (folder / "z.txt").write_bytes(b"")
+    (folder / "z.txt.gz").write_bytes(gzip.compress(b"much text\n" * 99)[:-9])
+    with pytest.raises(DataDamaged, match="z.txt.gz cannot be unpacked to its end"):
+        load("mine test")
+
+
+def test_a_folder_without_text(data, tmp_path):
+    with pytest.raises(DataMissing, match="holds no text: put files there whose names end in .txt"):
+        load(str(put(tmp_path / "empty" / "a.md", "x").parent))
+    put(tmp_path / "pictures" / "a.png", "x")
+    with pytest.raises(ValueError, match="is a set of pictures of any size"):
+        load(str(put(tmp_path / "pictures" / "read me.txt", "x").parent))
+    with pytest.raises(DataMissing, match="There is no data set, file or folder.*nowhere.*a folder of texts"):
+        load(str(tmp_path / "nowhere"))
+    with pytest.raises(DataMissing, match="there is no sentence in its split train .left out: 1 headings"):
+        load(str(put(tmp_path / "blank" / "a.txt", " = Life = \n").parent))
+
+
+def test_prose_stands_in_for_wikitext(data):
+    parts = [load("prose", s) for s in SPLITS]
+    assert {d.name for d in PRETRAINED_ON} == {"wikitext2", "prose"} and sum(map(len, parts)) > 40_000 and min(map(len, parts)) > 1500 and not parts[0].provenance["stand_in"]
+    stand_in = load("wikitext2", "test")
+    assert stand_in.fingerprint == parts[2].fingerprint and stand_in.provenance["stand_in"] and "synthetic" in stand_in.provenance["description"] and "numpy" in stand_in.provenance["description"]
+
+
 def test_labelled_stand_ins_are_called_so(data):
     assert {d.name for d in CLASSIFIED} == {"imdb", "sst", "mnli", "mnli-mismatched"}
     for name in ("imdb", "sst"):
@@ -249,6 +305,8 @@ def test_labelled_stand_ins_are_called_so(data):
     (far,) = texts("mnli-mismatched", splits=("test",))
     assert len(train) > 25_000 and min(map(len, (valid, test, far))) > 1200 and not {w for p in (train, valid, test) for s in (*p.sentences, *p.second) for w in s.split()} & GENRES
     assert all(set(s.split()) & GENRES for s in far.sentences) and "without some activities" in test.provenance["description"] and "of those activities only" in far.provenance["description"]
+    learned_from = {s for split in SPLITS for s in load("prose", split).sentences}
+    assert not learned_from & {s for p in (valid, test, far, load("imdb", "valid"), load("imdb", "test")) for s in (*p.sentences, *(p.second or ()))}
     for name in ("imdb", "sst", "mnli", "mnli-mismatched"):
         assert load(name, "test").provenance["stand_in"] and "synthetic" in load(name, "test").provenance["description"]
         with pytest.raises(DataMissing, match=f"{name}.* in full is not on this machine.*It is not downloaded for you"):
@@ -280,3 +338,12 @@ def test_real_reviews(real_data, monkeypatch, name, sizes):
     parts = texts(name, "full")
     assert all(len(p) >= n for p, n in zip(parts, sizes)) and not parts[0].provenance["stand_in"] and not any("<br" in s for s in parts[2].sentences)
     assert all(0.45 < p.labels.float().mean() < 0.55 for p in parts)
+
+
+@pytest.mark.realdata
+def test_real_wikitext(real_data, monkeypatch):
+    monkeypatch.setenv("THESIS_EBM_DATA", real_data)
+    if look("wikitext2", "full") is None:
+        pytest.skip("$THESIS_EBM_DATA has no wikitext2")
+    parts = [load("wikitext2", s, "full") for s in SPLITS]
+    assert len(parts[0]) > 15_000 and min(map(len, parts)) > 1500 and not any(" @ - @ " in s or s.startswith("= ") and s.endswith(" =") for p in parts for s in p.sentences)

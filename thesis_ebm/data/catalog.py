@@ -4,11 +4,12 @@
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'SVHN', 'STL10', 'CIFAR10', 'CIFAR100',
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
            'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
-           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'IMDB', 'SST', 'MNLI',
-           'MNLI_MISMATCHED', 'CLASSIFIED', 'COUNTED', 'GLOVE', 'VECTORS', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES',
-           'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find', 'is_picture',
-           'is_text', 'find_own', 'locate', 'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb',
-           'open_lmdb', 'identity', 'fingerprint', 'quick_fingerprint', 'get', 'load']
+           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'PROSE', 'WIKITEXT2',
+           'PRETRAINED_ON', 'IMDB', 'SST', 'MNLI', 'MNLI_MISMATCHED', 'CLASSIFIED', 'COUNTED', 'GLOVE', 'VECTORS',
+           'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions',
+           'Found', 'look', 'find', 'is_picture', 'is_text', 'walked', 'find_own', 'locate', 'content_sha256',
+           'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
+           'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
 import gzip
@@ -268,6 +269,15 @@ SQUAD = _corpus("squad", "SQuAD, questions on paragraphs of Wikipedia", "CC BY-S
                 "so that squad/train-v1.1.json and squad/dev-v1.1.json lie")
 ASKED = (SQUAD, GRAMMAR_QUESTIONS)
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #10afc693
+PROSE = replace(_harvested("prose", "sentences of docstrings and, synthetic, of grammars", ""), made="thesis_ebm.data.prose:prose",
+                embedded_title="sentences of the docstrings of installed packages and, synthetic, of grammars")
+_WIKITEXT = tuple(f"{folder}*.raw{packing}" for folder in ("wikitext-2-raw/wiki.", "wikitext2/wikitext-2-raw/wiki.", "wikitext2/wiki.", "wikitext2/")
+                  for packing in ("", ".gz"))
+WIKITEXT2 = _corpus("wikitext2", "WikiText-2, articles of Wikipedia", "CC BY-SA 3.0, by its authors (Merity, Xiong, Bradbury, Socher)", _WIKITEXT, PROSE,
+                    "get wikitext-2-raw-v1.zip of Merity and others and unpack it, so that wikitext-2-raw/wiki.train.raw lies")
+PRETRAINED_ON = (WIKITEXT2, PROSE)
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #df4b927a
 _PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar")
 IMDB = replace(
@@ -302,7 +312,7 @@ GLOVE = replace(_corpus("glove", "GloVe, vectors of words", "Public Domain Dedic
 VECTORS = (GLOVE, COUNTED)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *CLASSIFIED, *VECTORS)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED, *VECTORS)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."
@@ -414,7 +424,19 @@ def is_picture(name: str) -> bool:
 def is_text(name: str) -> bool:
     "Whether a file's name, without .gz, is that of a text."
     stem, suffix = os.path.splitext(os.path.basename(name).removesuffix(".gz"))
-    return suffix.lower() == ".txt" and not stem.startswith(".")
+    return suffix.lower() in (".txt", ".raw") and not stem.startswith(".")
+
+def walked(folder: Path, members: tuple[str, ...] = (), # the subfolders that count; none: all
+           counts=is_picture, # name -> whether that file counts
+          ): # yields path below the folder, with /, and size in bytes
+    "The files of a folder and its subfolders that count, links followed; a broken link has size 0."
+    todo = [(str(folder / m), f"{m}/" * bool(m), ()) for m in members or ("",) if (folder / m).is_dir()]
+    while todo:
+        path, below, above = todo.pop()
+        if (real := os.path.realpath(path)) in above: continue
+        for e in os.scandir(path):
+            if e.is_dir(): todo += [] if e.name.startswith(".") else [(e.path, f"{below}{e.name}/", (*above, real))]
+            elif counts(e.name): yield below + e.name, e.stat().st_size if e.is_file() else 0
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #81075f7a
 def find_own(path: str) -> Found: # source "own"
@@ -423,11 +445,15 @@ def find_own(path: str) -> Found: # source "own"
     here = next((p for p in (given, read_settings().root / given) if p.exists()), None)
     if here is None:
         raise DataMissing(f"There is no data set, file or folder {path!r}. The data sets are {', '.join(DATASETS)}; "
-                          "anything else must be a path to a folder or an archive of images, or to a text file.")
-    name = here.resolve().name
-    text = here.is_file() and not is_picture(name) and not re.search(r"\.(tar|tar\.\w+|tgz|tbz2|zip|mdb)$", name)
+                          "anything else must be a path to a folder or an archive of images, or to a text file or a folder of texts.")
+    name, folder = here.resolve().name, here.is_dir()
+    text = (_holds(here, is_text) and not _holds(here, is_picture) if folder
+            else not is_picture(name) and not re.search(r"\.(tar|tar\.\w+|tgz|tbz2|zip|mdb)$", name))
     reader = "thesis_ebm.data.text:read_text" if text else ""
-    return Found(Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", reader, many=text), "own", {name: here.resolve()})
+    d = Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", reader, many=text, texts=text and folder)
+    return Found(d, "own", {name: here.resolve()})
+
+def _holds(folder: Path, counts) -> bool: return next(walked(folder, counts=counts), None) is not None
 
 def locate(data: str, # a name of the catalogue, or a path
            source: str = "auto",
@@ -478,19 +504,10 @@ def verify(found: Found) -> dict[str, str]:
                               f"that of the published one is {want}. It was left as it is; replace it with a good copy.")
     return found.dataset.files
 
-# %% ../../nbs/00_lab/10_catalog.ipynb #9b613f19
-def listing(folder: Path, members: tuple[str, ...] = (), # the subfolders that count; none: all
-            counts=is_picture, # name -> whether that file counts
-           ) -> list[tuple[str, int]]: # path below the folder, with /, and size in bytes; sorted
-    "The files of a folder and its subfolders that count, links followed; a broken link has size 0."
-    found, todo = [], [(str(folder / m), f"{m}/" * bool(m), ()) for m in members or ("",) if (folder / m).is_dir()]
-    while todo:
-        path, below, above = todo.pop()
-        if (real := os.path.realpath(path)) in above: continue
-        for e in os.scandir(path):
-            if e.is_dir(): todo += [] if e.name.startswith(".") else [(e.path, f"{below}{e.name}/", (*above, real))]
-            elif counts(e.name): found.append((below + e.name, e.stat().st_size if e.is_file() else 0))
-    return sorted(found)
+# %% ../../nbs/00_lab/10_catalog.ipynb #fc13ae13
+def listing(folder: Path, members: tuple[str, ...] = (), counts=is_picture) -> list[tuple[str, int]]: # as `walked` yields them; sorted
+    "The files of a folder that count, and their sizes."
+    return sorted(walked(folder, members, counts))
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #a11954b9
 _OPEN = {} # folder -> environment, of this process
@@ -554,18 +571,23 @@ def _download(url: str, path: Path, want: str, progress: bool) -> None:
         with gzip.open(packed) as f, open(part, "wb") as out: shutil.copyfileobj(f, out)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3bf8e759
-def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a text file
+def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a text file or a folder of texts
          split: str = "train", # train | valid | test; of some also unlabelled
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
         ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`, of questions `Questions`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
-    if not (find_own(name).dataset if own else dataset(name)).reader:
-        raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).exists())
+    if not (find_own(name).dataset if own else dataset(name)).reader: raise _unread(name, own)
     found = find_own(name) if own else find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found), tuple(options.items()))
+
+def _unread(name: str, own: bool) -> Exception:
+    path = next(iter(find_own(name).files.values())) if own else None
+    if path and path.is_dir() and not _holds(path, is_picture):
+        return DataMissing(f"{path} holds no text: put files there whose names end in .txt or .raw, packed (.gz) or not.")
+    return ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
 
 @lru_cache(maxsize=8)
 def _read(name: str, split: str, source: str, limit: int | None, place: str, disk: str, options: tuple):

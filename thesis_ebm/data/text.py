@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'NLI', 'SENTIMENT', 'TOPICS', 'YAHOO_CLASSES', 'FIELDS', 'READERS', 'OPTIONS', 'Text', 'tokenise',
            'placed', 'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of',
-           'dealt', 'hold_out', 'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'read_text']
+           'dealt', 'hold_out', 'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'part_of', 'read_text']
 
 # %% ../../nbs/00_lab/21_text.ipynb #756ad0a6
 import csv
@@ -440,15 +440,46 @@ def _read_own(found: Found, unreadable: str = "refuse", lower: bool | None = Non
     corpus.deal([Row(line.lower() if lower else line) if tokenised else Row(tokenise(line, lower is not False)) for line in lines])
     return corpus
 
+# %% ../../nbs/00_lab/21_text.ipynb #8497ffa9
+_PARTS = dict(train={"train", "training"}, valid={"valid", "val", "dev", "validation"}, test={"test"})
+_HEADING = re.compile(r"\s*=(?: =)* .* =(?: =)*\s*")
+
+def part_of(name: str) -> str | None: # train | valid | test; None when it does not say
+    "The part that a file's name says it is."
+    words = set(re.split(r"[^a-z]+", packed_name(name).lower()))
+    return next((part for part, of in _PARTS.items() if words & of), None)
+
+def _paragraphs(path: Path, corpus: Corpus, unreadable: str, lower: bool | None) -> list[Row]:
+    lines, skipped = read_lines(path, unreadable)
+    kept = [line for line in lines if not _HEADING.fullmatch(line)]
+    corpus.skipped += skipped + Counter({"headings": len(lines) - len(kept)})
+    return [Row(tokenise(re.sub(r" @([-,.])@ ", r"\1", line), lower is not False)) for line in kept]
+
+def _read_folder(found: Found, unreadable: str = "refuse", lower: bool | None = None) -> Corpus:
+    "The paragraphs of the reader's own folder, or of WikiText-2's files."
+    folder = next(iter(found.files.values()))
+    files = {name: folder / name for name, _ in listing(folder, counts=is_text)} if found.dataset.texts else found.files
+    corpus, parts = Corpus(), {name: part_of(name) for name in files}
+    if not {"train", None} & set(parts.values()): parts = dict.fromkeys(files)
+    here = {part: part in parts.values() for part in SPLITS}
+    for name, path in sorted(files.items()):
+        rows = _paragraphs(path, corpus, unreadable, lower)
+        if parts[name] in ("valid", "test"): corpus.add(parts[name], rows)
+        else: corpus.deal(rows, (18, not here["valid"], not here["test"]))
+    if not (here["valid"] and here["test"]):
+        corpus.note = "; what its files' names do not say, the hash of each line decides: 5% each are valid and test"
+    return corpus
+
 # %% ../../nbs/00_lab/21_text.ipynb #3a74d566
 READERS = {"snli": _read_sentences, "snli-pairs": _read_pairs, "yelp": _read_yelp, "yahoo": _read_yahoo, "captions": _read_captions,
-           "news-topics": _read_news, "imdb": _read_imdb, "sst": _read_sst, "mnli": _read_mnli, "mnli-mismatched": _read_mismatched}
+           "news-topics": _read_news, "imdb": _read_imdb, "wikitext2": _read_folder, "sst": _read_sst, "mnli": _read_mnli, "mnli-mismatched": _read_mismatched}
 
 @lru_cache(maxsize=4)
 def _read(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[str, Text]]:
     "What is to be said of a corpus, and its splits; read once in a process as long as the same bytes lie there."
     found = locate(name, source)
-    corpus = READERS.get(found.dataset.name if found.source != "own" else "", _read_own)(found, **dict(options))
+    read = READERS[found.dataset.name] if found.source != "own" else _read_folder if found.dataset.texts else _read_own
+    corpus = read(found, **dict(options))
     return corpus.note, texts_of(corpus)
 
 @lru_cache(maxsize=4)

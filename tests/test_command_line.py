@@ -145,5 +145,5 @@ def test_the_readme_examples_run(call, tmp_path, i):
              else "(model.reward(new)['log_pdec'] > model.reward(new, titles[1:] + titles[:1])['log_pdec']).double().mean() > 0.75" if "Summarizer" in code
              else "(model.predict(new) == images('mnist', 'test').labels.numpy()).mean() > 0.7" if "SWWAEClassifier" in code
              else "all(v.isfinite().all() for v in losses.values()) and t == 99")
-    done = call("python", "-c", f"{code}\nassert {holds}", cwd=tmp_path, extra=dict(THESIS_EBM_ROOT=str(ROOT)))
+    done = call("-c", f"{code}\nassert {holds}", cwd=tmp_path, extra=dict(THESIS_EBM_ROOT=str(ROOT)))
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ __all__ = ['ABLATIONS', 'PretrainConfig', 'check', 'predictors', 'pieces', 'text
            'train_glomo', 'pretrained', 'transfer_of']
 
 # %% ../../nbs/07_glomo/03_pretrain.ipynb #854dd3c9
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 import torch
 from torch import nn

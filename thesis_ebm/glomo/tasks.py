@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['AT', 'Plain', 'together', 'FirstLayer', 'BiAttention', 'Reader', 'span_loss', 'best_spans', 'align', 'Entailer',
-           'Sentiment', 'keep_memory']
+           'Sentiment']
 
 # %% ../../nbs/07_glomo/05_tasks.ipynb #d2d6f7a9
 from collections.abc import Callable
@@ -155,8 +155,3 @@ class Sentiment(nn.Module):
     def forward(self, H: torch.Tensor, lengths: torch.Tensor, graphs=None) -> torch.Tensor: # (B, K)
         x, mask = self.drop(self.first(self.drop(H), lengths, graphs)), word_mask(lengths, H.shape[1], H.device)
         return self.judge(pool_words(x + self.itself(x, mask), mask))
-
-# %% ../../nbs/07_glomo/05_tasks.ipynb #b07e781e
-def keep_memory() -> None:
-    "From now on this process keeps the memory that a step on a CPU frees, up to 62 MB."
-    torch.empty(31 << 20, dtype=torch.uint8)

@@ -59,7 +59,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     from safetensors.torch import load_file
     found = []
     for n in (1, 2):
-        env = clean_env(tmp_path / str(n), THESIS_EBM_PRECISION="64-true")
+        env = clean_env(tmp_path / str(n), THESIS_EBM_PRECISION="64-true", THESIS_EBM_CHECKPOINT_SECONDS="600")
         (tmp_path / str(n)).mkdir()
         found.append(train(env, "fig-3.5", 60, n, tmp_path / "train.py"))
     one, two = found

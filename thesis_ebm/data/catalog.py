@@ -312,8 +312,7 @@ GLOVE = replace(_corpus("glove", "GloVe, vectors of words", "Public Domain Dedic
 VECTORS = (GLOVE, COUNTED)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED,
-                                *VECTORS)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED, *VECTORS)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."

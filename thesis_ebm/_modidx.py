@@ -2724,6 +2724,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'thesis_ebm.lab.run.Together.first': ('00_lab/run.html#together.first', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run._as_type': ('00_lab/run.html#_as_type', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run._intact': ('00_lab/run.html#_intact', 'thesis_ebm/lab/run.py'),
+                                    'thesis_ebm.lab.run._package_code': ('00_lab/run.html#_package_code', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run._perform': ('00_lab/run.html#_perform', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.cpu_name': ('00_lab/run.html#cpu_name', 'thesis_ebm/lab/run.py'),
                                     'thesis_ebm.lab.run.experiment_code': ('00_lab/run.html#experiment_code', 'thesis_ebm/lab/run.py'),

@@ -306,13 +306,13 @@ def pairs() -> Corpus:
 # %% ../../nbs/00_lab/24_grammar.ipynb #52537e85
 GENRES = frozenset("singing dancing painting cooking working digging".split()) # of the mismatched part
 
-def matched(n: int = SIZE * 2 // 3) -> Corpus:
+def matched(n: int = SIZE // 5) -> Corpus:
     "Pairs in which nobody does any of these."
     corpus = Corpus(names=NLI)
     corpus.deal(Row(str(p), y, str(h)) for p, h, y in draw_pairs(n, 7) if not {p.verb, h.verb} & GENRES)
     return corpus
 
-def mismatched(n: int = SIZE // 2) -> Corpus:
+def mismatched(n: int = SIZE // 6) -> Corpus:
     "Pairs in whose premise somebody does one of these."
     corpus = Corpus(names=NLI)
     corpus.add("test", [Row(str(p), y, str(h)) for p, h, y in draw_pairs(n, 8) if p.verb in GENRES])

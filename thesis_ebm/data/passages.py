@@ -156,7 +156,7 @@ def draw_passages(n: int, seed: int = 0) -> list[Passage]:
     return found
 
 # %% ../../nbs/00_lab/41_passages.ipynb #e0476bed
-SIZE = 12_000 # passages that are drawn for the data set
+SIZE = 6_000 # passages that are drawn for the data set
 
 def paragraphs(): # yields split, passage, [(question, answer, its first character)]
     "What `data.reading` reads where SQuAD is not at hand."

@@ -482,7 +482,7 @@ def _read(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[
     corpus = read(found, **dict(options))
     return corpus.note, texts_of(corpus)
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _make(made: str, disk: str) -> tuple[str, dict[str, Text]]:
     "The same for what a module of this package makes, whatever it stands in for."
     module, function = made.split(":")

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ..data.reading import Questions
-from ..data.text import Text, load
+from ..data.text import load
 from ..data.tokens import PAD, Buckets, Tokens, Vocabulary, encode
 from ..data.vectors import Vectors, vectors
 from .layers import CharCNN, character_table
 from .tasks import AT, Entailer, Plain, Reader, Sentiment, best_spans, span_loss
 from .transfer import Graphs, GraphTransfer
 from ..lab.files import sha256_value
-from ..lab.run import Result, Run, run
+from ..lab.run import Run
 from ..lab.settings import unknown_name
 from ..lab.train import derive_seed, train
 from ..metrics.span_score import scores as span_scores

@@ -15,7 +15,6 @@ from .transfer import GraphTransfer, Uniform
 from ..lab import fanout
 from ..lab.artifact import thesis_csv
 from ..lab.claims import Estimate, bootstrap, number
-from ..lab.files import sha256_value
 from ..lab.run import Result, override, run
 from ..lab.settings import check_profile
 from ..metrics.language_model import LMConfig
@@ -33,6 +32,7 @@ class Profile:
     pairs: TaskConfig
     text: TaskConfig
     seeds: int = 3
+    sentences: str = "mnli" # whose sentences Figure 7.3 shows
     columns: tuple[str, ...] = ("SQuAD GloVe", "SQuAD ELMo", "MNLI GloVe", "IMDB GloVe")
 
     def predictor(self, row: str) -> PretrainConfig:
@@ -58,12 +58,12 @@ _BIG = replace(_TASK, source="full", words=400, n=100, dropout=0.2, lr=1e-3, ste
 PROFILES = dict(
     smoke=Profile(replace(_QUICK, limit=200, size=300, d=8, heads=2, layers=2, convolutions=1, m=8, steps=2), LMConfig(n=8, optim="adam", lr=5e-3, m=8, steps=2),
                   *(replace(_TASK, task=task, also=also, limit=12, test=10, n=3, m=4, steps=2) for task, also in (("squad", ""), ("mnli", "mnli-mismatched"), ("imdb", ""))),
-                  seeds=2),
+                  seeds=1, sentences="docstrings", columns=("SQuAD ELMo", "IMDB GloVe")),
     quick=Profile(_QUICK, LMConfig(n=32, optim="adam", lr=5e-3, m=64, steps=200),
-                  replace(_TASK, task="squad", limit=1000, test=400), replace(_TASK, task="mnli", also="mnli-mismatched", limit=500, test=500),
-                  replace(_TASK, task="imdb", limit=300, test=500)),
+                  replace(_TASK, task="squad", limit=1000, test=400), replace(_TASK, task="mnli", also="mnli-mismatched", limit=1000, test=500, lr=4e-3, steps=200),
+                  replace(_TASK, task="imdb", limit=500, test=500, steps=250), sentences="docstrings"),
     gpu=Profile(_GPU, LMConfig(n=256, optim="adam", lr=2e-3, m=64, steps=4000), replace(_BIG, task="squad"),
-                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64)),
+                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64), sentences="snli"),
     paper=Profile(PretrainConfig(), LMConfig(n=512, layers=2),
                   TaskConfig(task="squad", rnn="gru", n=76, chars=100, optim="adadelta", lr=0.5, steps=60_000),
                   TaskConfig(task="mnli", also="mnli-mismatched", n=300, dropout=0.5, lr=4e-4, clip=10.0, steps=130_000),

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from .catalog import COUNTED, DATASETS, DataDamaged, DataMissing, Found, find_own, fingerprint, load, quick_fingerprint
-from .docstrings import sentences
-from .grammar import captions, reviews
-from .passages import paragraphs
+from .prose import prose
 from .tokens import PAD, Vocabulary
 from ..lab.files import make_folder, sha256_value, whole_file
 from ..lab.settings import read_settings, unknown_name
@@ -168,17 +166,14 @@ def factorised(m, d: int) -> np.ndarray: # scipy.sparse, (V, V) -> float64, (V, 
 # %% ../../nbs/00_lab/39_vectors.ipynb #664f62dd
 WIDTH, AT_LEAST, SIZE = 50, 3, 0.5 # numbers of a vector; times that a word must occur; root mean square of the numbers
 
-def texts() -> list[str]:
-    "What is counted."
-    corpora = [row.sentence for made in (sentences, captions, reviews) for row in made().train]
-    return list(dict.fromkeys(corpora)) + [text for split, text, _ in paragraphs() if split == "train"]
+def texts() -> list[str]: return [row.sentence for row in prose().train] # what is counted
 
 def counted() -> Vectors:
     "Vectors from the counts of a text."
     read = texts()
     words = Vocabulary.of(read, 20_000, AT_LEAST).words[4:]
     matrix = factorised(ppmi(cooccurrences(read, {w: i for i, w in enumerate(words)})), WIDTH)
-    return Vectors(words, torch.from_numpy((matrix * SIZE / np.sqrt((matrix**2).mean())).astype(np.float32)))
+    return Vectors(words, torch.from_numpy((matrix * SIZE / np.sqrt((matrix**2).mean())).astype(np.float32)), dict(n=len(words), skipped={}))
 
 # %% ../../nbs/00_lab/39_vectors.ipynb #8108fd05
 def written(v: Vectors) -> str:

@@ -102,8 +102,8 @@ def _checked(path: Path, skipped: Counter): # yields line number, word, its numb
     first = next(lines, None)
     if first is None: raise DataDamaged(f"{path} is empty: a line with a word and its vector is needed for each word.")
     (d, said), header = width_of(path, *first), is_header(first[1])
-    for n, (line, parts) in enumerate(lines if header else itertools.chain([first], lines), 1):
-        have = len(parts) - 1
+    for line, parts in lines if header else itertools.chain([first], lines):
+        n, have = n + 1, len(parts) - 1
         blank = have > d and not any(map(is_number, parts[1:-d]))
         if have != d and not blank:
             raise DataDamaged(f"{path}, line {line}, has {have:,} number{'s' * (have != 1)} after its word, but {said} {d:,}: every word must "

@@ -1,4 +1,4 @@
-"Chapter 7's text without labels and its word vectors: their layouts, every kind of bad file, stand-ins that are called so."
+"Chapter 7's word vectors: their layouts, every kind of bad file, a stand-in that is called so."
 import gzip
 import re
 from pathlib import Path
@@ -145,3 +145,16 @@ def test_counts_against_the_plain_loop():
     assert np.allclose(c.toarray(), want) and np.allclose(ppmi(c).toarray(), m)
     E = factorised(ppmi(c), 3)
     assert np.allclose((E**2).sum(0), np.linalg.svd(m)[1][:3]) and (np.take_along_axis(E, abs(E).argmax(0)[None], 0) > 0).all()
+
+
+@pytest.mark.realdata
+def test_real_vectors(real_data, monkeypatch):
+    monkeypatch.setenv("THESIS_EBM_DATA", real_data)
+    if look("glove", "full") is None:
+        pytest.skip("$THESIS_EBM_DATA has no glove")
+    v = vectors("glove", "full")
+    vocabulary = Vocabulary.of(["king queen banana qqqq"])
+    E, known = v.of(vocabulary)
+    king, queen, banana, unknown = (E[vocabulary.index[w]] for w in ("king", "queen", "banana", "qqqq"))
+    assert known.sum() == 3 and torch.allclose(unknown, v.matrix.mean(0)) and not v.provenance["stand_in"]
+    assert torch.cosine_similarity(king, queen, 0) > 0.5 > torch.cosine_similarity(king, banana, 0)

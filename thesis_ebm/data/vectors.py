@@ -18,9 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from .catalog import COUNTED, DATASETS, DataDamaged, DataMissing, Found, find_own, fingerprint, load, quick_fingerprint
-from .docstrings import sentences
-from .grammar import captions, reviews
-from .passages import paragraphs
+from .prose import prose
 from .tokens import PAD, Vocabulary
 from ..lab.files import make_folder, sha256_value, whole_file
 from ..lab.settings import read_settings, unknown_name
@@ -104,8 +102,8 @@ def _checked(path: Path, skipped: Counter): # yields line number, word, its numb
     first = next(lines, None)
     if first is None: raise DataDamaged(f"{path} is empty: a line with a word and its vector is needed for each word.")
     (d, said), header = width_of(path, *first), is_header(first[1])
-    for n, (line, parts) in enumerate(lines if header else itertools.chain([first], lines), 1):
-        have = len(parts) - 1
+    for line, parts in lines if header else itertools.chain([first], lines):
+        n, have = n + 1, len(parts) - 1
         blank = have > d and not any(map(is_number, parts[1:-d]))
         if have != d and not blank:
             raise DataDamaged(f"{path}, line {line}, has {have:,} number{'s' * (have != 1)} after its word, but {said} {d:,}: every word must "
@@ -168,17 +166,14 @@ def factorised(m, d: int) -> np.ndarray: # scipy.sparse, (V, V) -> float64, (V, 
 # %% ../../nbs/00_lab/39_vectors.ipynb #664f62dd
 WIDTH, AT_LEAST, SIZE = 50, 3, 0.5 # numbers of a vector; times that a word must occur; root mean square of the numbers
 
-def texts() -> list[str]:
-    "What is counted."
-    corpora = [row.sentence for made in (sentences, captions, reviews) for row in made().train]
-    return list(dict.fromkeys(corpora)) + [text for split, text, _ in paragraphs() if split == "train"]
+def texts() -> list[str]: return [row.sentence for row in prose().train] # what is counted
 
 def counted() -> Vectors:
     "Vectors from the counts of a text."
     read = texts()
     words = Vocabulary.of(read, 20_000, AT_LEAST).words[4:]
     matrix = factorised(ppmi(cooccurrences(read, {w: i for i, w in enumerate(words)})), WIDTH)
-    return Vectors(words, torch.from_numpy((matrix * SIZE / np.sqrt((matrix**2).mean())).astype(np.float32)))
+    return Vectors(words, torch.from_numpy((matrix * SIZE / np.sqrt((matrix**2).mean())).astype(np.float32)), dict(n=len(words), skipped={}))
 
 # %% ../../nbs/00_lab/39_vectors.ipynb #8108fd05
 def written(v: Vectors) -> str:

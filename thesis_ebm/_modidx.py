@@ -2090,6 +2090,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'thesis_ebm/glomo/vision_transfer.py'),
                                                   'thesis_ebm.glomo.vision_transfer.images_of': ( '07_glomo/vision_transfer.html#images_of',
                                                                                                   'thesis_ebm/glomo/vision_transfer.py'),
+                                                  'thesis_ebm.glomo.vision_transfer.initial': ( '07_glomo/vision_transfer.html#initial',
+                                                                                                'thesis_ebm/glomo/vision_transfer.py'),
                                                   'thesis_ebm.glomo.vision_transfer.mixture_of': ( '07_glomo/vision_transfer.html#mixture_of',
                                                                                                    'thesis_ebm/glomo/vision_transfer.py'),
                                                   'thesis_ebm.glomo.vision_transfer.predict': ( '07_glomo/vision_transfer.html#predict',

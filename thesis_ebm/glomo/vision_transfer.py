@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'GRAPHS', 'VISION', 'products_of', 'PixelFusion', 'resnet', 'Classifier', 'ClassifierConfig', 'check',
-           'Labelled', 'graph_maker', 'graph_predictor', 'stored', 'both_ways', 'Best', 'seen', 'predict',
+           'Labelled', 'graph_maker', 'graph_predictor', 'stored', 'both_ways', 'Best', 'seen', 'predict', 'initial',
            'train_classifier', 'mixture_of', 'VisionTable', 'vision_of', 'Work', 'images_of', 'train_work',
            'VisionStudy', 'study']
 
@@ -190,6 +190,12 @@ def predict(net: nn.Module, images: torch.Tensor, HG: torch.Tensor | None, autoc
     net.train(mode)
     return torch.cat(found)
 
+def initial(c: ClassifierConfig, classes: int, seed: int) -> Classifier:
+    "The untrained classifier of a seed, on the CPU; torch's global generator is left as it was."
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(derive_seed(seed, "classifier"))
+        return Classifier(c.depth, c.width, classes, c.n, c.conditioned)
+
 # %% ../../nbs/07_glomo/09_vision_transfer.ipynb #f3cb9955
 def train_classifier(config: ClassifierConfig, data: Labelled, run: Run) -> dict:
     "The experiment: accuracies of the best epoch, in percent; classes of the test images; validation accuracies; the mixture's mean weights."
@@ -197,7 +203,7 @@ def train_classifier(config: ClassifierConfig, data: Labelled, run: Run) -> dict
     looks = stored(c, data, device, autocast)
     N = min(c.limit or len(data.train), len(data.train))
     x, y, valid, test = both_ways(data.train.images[:N]).to(device), data.train.labels[:N].to(device), data.valid.to(device), data.test.to(device)
-    net = Classifier(c.depth, c.width, data.classes, c.n, c.conditioned).to(device, number_type(run), memory_format=torch.channels_last)
+    net = initial(c, data.classes, run.seed).to(device, number_type(run))
     best, batches, noise = Best(net, c.epochs), Batches(N, min(c.batch, N), derive_seed(run.seed, "images"), device), Noise([run.seed], device)
     optimiser = torch.optim.SGD(net.parameters(), c.lr, c.momentum, weight_decay=c.decay, nesterov=True)
     each = N // min(c.batch, N) # steps of an epoch
@@ -250,6 +256,8 @@ VISION = dict(
 def vision_of(profile: str, overrides: dict | None = None) -> VisionTable:
     "The sizes of a profile with a reader's overrides: rows, seeds, fields of both configurations, pictures (the `data` of g alone). ValueError for what is unknown or cannot be."
     table, changes = VISION[check_profile(profile)], dict(overrides or {})
+    for name in ("graphs", "depth", "g"):
+        if name in changes: raise ValueError(f"{name!r} is not set by itself: name rows, such as rows=[\"none 18\", \"glomo 18\"].")
     own = {k: changes.pop(k) for k in ("rows", "seeds") if k in changes}
     other = dict(data=changes.pop("pictures"), source="auto") if "pictures" in changes else {}
     both = ("size", "data", "source") if table.g.data == table.base.data else ("size",)
@@ -294,8 +302,8 @@ class VisionStudy:
 
 def study(table: VisionTable, seeds, profile: str, device: str = "auto") -> VisionStudy:
     "Train or load every row with every seed."
-    configs = table.configs()
-    pieces = {}
+    configs, pieces = table.configs(), {}
+    splits(table.base.data, table.base.source, table.base.size) # before anything else: they may be missing
     for row, c in sorted(configs.items(), key=lambda item: (GRAPHS.index(item[1].graphs) != 1, -item[1].depth)):
         pieces.setdefault("glomo" if c.graphs == "glomo" else row, []).extend((c, s) for s in seeds)
     work = [Work(tuple(models), profile, device) for models in pieces.values()]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from thesis_ebm.data.catalog import DataMissing
 from thesis_ebm.data.images import to_unit
-from thesis_ebm.glomo import vision, vision_transfer
+from thesis_ebm.glomo import vision_transfer
 from thesis_ebm.glomo.vision import pictures_for, pretrained, splits
 from thesis_ebm.glomo.vision_transfer import graph_predictor, images_of, products_of, stored, study, vision_of
 from thesis_ebm.lab import train as loop

@@ -85,8 +85,7 @@ class GraphPredictor(nn.Module):
 
     def affinities(self, l: int, for_keys: torch.Tensor, for_queries: torch.Tensor) -> torch.Tensor: # (B, T, d) -> (B, heads, T, T)
         "Those of layer l."
-        k, q = self.pair(l, for_keys, for_queries)
-        return affinities(k, q, self.b[l], past(k.shape[2], k.device))
+        return affinities(*self.pair(l, for_keys, for_queries), self.b[l], past(for_keys.shape[1], for_keys.device))
 
     def graph(self, s: torch.Tensor) -> torch.Tensor: # affinities, (B, heads, T, T) -> G^l, (B, heads, T, T)
         "Eq. (7.1), its second half."

@@ -7,7 +7,6 @@ __all__ = ['PixelNorm', 'MaskedConvs', 'raster', 'places', 'PixelGraphPredictor'
 
 # %% ../../nbs/07_glomo/08_vision.ipynb #bc31a351
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 import math
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from ..data.images import Images, to_unit
 from ..data.labelled import NAMES, images, unlabelled
-from .model import EPS, ContextDecoder, FeaturePredictor, GraphPredictor, affinities, past, shortfall, some
+from .model import EPS, ContextDecoder, FeaturePredictor, GraphPredictor, affinities, past, some
 from ..lab.run import Result, Run, run
 from ..lab.train import Batches, derive_seed, train
 
@@ -215,6 +214,7 @@ class PixelConfig:
         "What PixelGLoMo is given."
         return dict(side=self.size) | {k: getattr(self, k) for k in "d heads layers d_k convolutions d_f K positions".split()}
 
+# %% ../../nbs/07_glomo/08_vision.ipynb #51114600
 def check_pixels(c: PixelConfig) -> PixelConfig:
     "The configuration, when it can be trained; ValueError when not."
     for name in "size d heads layers d_k convolutions d_f K positions m steps".split():
@@ -245,6 +245,7 @@ def number_type(run: Run) -> torch.dtype:
     "What weights are kept in."
     return torch.float64 if run.precision == "64-true" else torch.float32
 
+# %% ../../nbs/07_glomo/08_vision.ipynb #36e418e6
 def train_vision(config: PixelConfig, data: Images, run: Run) -> dict:
     "The experiment: weights of all three nets, 'net.*'."
     c, device, autocast = check_pixels(config), run.fabric.device, half_precision(run)

@@ -50,7 +50,7 @@ def of_pixels(c: PixelConfig) -> Workload:
 
 def of_classifier(c: ClassifierConfig, models: int) -> Workload:
     "So many classifiers of one row."
-    (classes, n, every), name = about(c), dict(none="", glomo=", GLoMo", uniform=", uniform graphs")[c.graphs]
+    (classes, n, _), name = about(c), dict(none="", glomo=", GLoMo", uniform=", uniform graphs")[c.graphs]
     batch = min(c.batch, n)
     return Workload(f"ResNet-{c.depth}{name}", models, c.epochs * (n // batch), ("classifier", c.depth, c.width, c.n, c.conditioned, batch, c.size),
                     partial(Classifier, c.depth, c.width, classes, c.n, c.conditioned), {"": maker(c.lr, True)}, partial(classifier_step, c, batch),

@@ -100,6 +100,7 @@ class ClassifierConfig:
     def n(self) -> int: # graphs and products
         return 0 if self.graphs == "none" else (2 * self.g.layers - 1) * self.g.heads
 
+# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #ffc7c422
 def check(c: ClassifierConfig) -> ClassifierConfig:
     "The configuration, when it can be trained; ValueError when not."
     if c.graphs not in GRAPHS: raise ValueError(unknown_name("kind of graphs:", c.graphs, GRAPHS))
@@ -175,6 +176,7 @@ class Best(nn.Module):
         if accuracy > self.valid.max(): self.net.load_state_dict(net.state_dict())
         self.valid[epoch] = accuracy
 
+# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #e72f7c5a
 def seen(images: torch.Tensor, net: nn.Module) -> torch.Tensor: # uint8, (B, 3, S, S) -> floats in [-1, 1]
     "Images as a net takes them."
     return to_unit(images).to(next(net.parameters()).dtype, memory_format=torch.channels_last)
@@ -229,7 +231,7 @@ def mixture_of(net: Classifier, images: torch.Tensor, n: int = 200) -> dict:
     if not net.fusion: return {}
     return dict(mixture=net.fusion.mixture.weights(raster(seen(images[:n], net))).mean((0, 1, 2)))
 
-# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #d27f76aa
+# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #10a45aa0
 @dataclass(frozen=True)
 class VisionTable:
     "Table 7.3."
@@ -242,6 +244,7 @@ class VisionTable:
         parts = {row: row.partition(" ") for row in self.rows}
         return {row: check(replace(self.base, graphs=graphs, depth=int(depth), g=None if graphs == "none" else self.g)) for row, (graphs, _, depth) in parts.items()}
 
+# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #d27f76aa
 _tiny = dict(data="cifar10", source="embedded", size=8)
 _small = dict(data="cifar10", source="embedded", size=12)
 VISION = dict(
@@ -287,6 +290,7 @@ def train_work(work: Work) -> list[Result]:
     _kept.clear()
     return found
 
+# %% ../../nbs/07_glomo/09_vision_transfer.ipynb #0adc1774
 @dataclass(frozen=True)
 class VisionStudy:
     "Trained and judged: `models[row]` has one run a seed."

@@ -48,6 +48,7 @@ class TaskConfig:
     m: int = 32
     steps: int = 10_000
 
+# %% ../../nbs/07_glomo/07_downstream.ipynb #7f2f4fb5
 def check(c: TaskConfig) -> TaskConfig:
     "The configuration, when it can be trained; ValueError when not."
     for what, value, among in (("place of the graphs", c.at, AT), ("optimiser", c.optim, ("adam", "adadelta")), ("RNN", c.rnn, ("gru", "lstm"))):
@@ -144,6 +145,7 @@ class Reading(nn.Module):
         if self.context: parts.append(self.context(self.numbers[ids], lengths))
         return torch.cat(parts, 2)
 
+# %% ../../nbs/07_glomo/07_downstream.ipynb #754e8bc2
 class Sequences:
     "The sequences of a split on a device, with their graphs where there are any."
     room = 2**28 # bytes for graphs that are made once
@@ -180,6 +182,7 @@ class Task(nn.Module):
         H = [self.features(ids, lengths) for ids, lengths, _ in sequences]
         return self.net(*(x for h, (_, lengths, _) in zip(H, sequences) for x in (h, lengths)), *(graphs for *_, graphs in sequences))
 
+# %% ../../nbs/07_glomo/07_downstream.ipynb #bfaa44c7
 class Side:
     "The examples of a split, ready to be read."
     def __init__(self, e: Examples, data: TaskData, device):
@@ -212,6 +215,7 @@ def judged(net: Task, side: Side, batch: int = 128) -> torch.Tensor: # float32, 
     q = side.e.corpus
     return torch.from_numpy(span_scores([q.text_of(i, *span) for i, span in enumerate(found.tolist())], q.answers)).float()
 
+# %% ../../nbs/07_glomo/07_downstream.ipynb #8cf943e9
 def train_task(config: TaskConfig, data: TaskData, run: Run) -> dict:
     "The experiment: the scores of the examples of each test corpus, 'scores.0' and so on."
     c, device = check(config), run.fabric.device

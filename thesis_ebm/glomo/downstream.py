@@ -5,6 +5,7 @@ __all__ = ['TaskConfig', 'check', 'Examples', 'examples_of', 'TaskData', 'words_
            'Sequences', 'Task', 'Side', 'loss_of', 'judged', 'train_task']
 
 # %% ../../nbs/07_glomo/07_downstream.ipynb #4a3d7219
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import torch
@@ -90,16 +91,15 @@ class TaskData:
     vectors: torch.Tensor # (V, F)
     fingerprint: str
     provenance: dict
-    transfer: GraphTransfer | None = field(default=None, repr=False)
-    context: nn.Module | None = field(default=None, repr=False) # (ids, lengths) -> (B, T, width), in the predictor's vocabulary
+    transfer: Callable | None = field(default=None, repr=False) # makes the GraphTransfer
+    context: Callable | None = field(default=None, repr=False) # makes a module (ids, lengths) -> (B, T, width), in the predictor's vocabulary
     numbers: torch.Tensor | None = field(default=None, repr=False) # int64, (V,): the words in that vocabulary
 
     @property
     def vocabulary(self) -> Vocabulary: return self.train.first.vocabulary
 
-    def given(self, transfer: GraphTransfer | None, context: nn.Module | None, numbers: torch.Tensor | None,
-              *keys) -> "TaskData": # keys: of the runs these come from
-        "The same examples with a predictor or contextual states."
+    def given(self, transfer: Callable | None, context: Callable | None, numbers: torch.Tensor, *keys) -> "TaskData": # keys: of the runs these come from
+        "The same examples with a predictor or contextual states, which are made where they are needed: not for a run that is there."
         return replace(self, transfer=transfer, context=context, numbers=numbers, fingerprint=sha256_value([self.fingerprint, *keys]))
 
 # %% ../../nbs/07_glomo/07_downstream.ipynb #6604d276
@@ -135,7 +135,7 @@ class Reading(nn.Module):
         super().__init__()
         self.register_buffer("vectors", data.vectors, persistent=False)
         self.chars = CharCNN(character_table(data.vocabulary), c.chars) if c.chars else None
-        self.context = data.context
+        self.context = data.context and data.context()
         if data.numbers is not None: self.register_buffer("numbers", data.numbers, persistent=False)
         self.width = data.vectors.shape[1] + c.chars + (self.context.width if self.context else 0)
 
@@ -169,10 +169,10 @@ class Sequences:
 # %% ../../nbs/07_glomo/07_downstream.ipynb #f983541d
 class Task(nn.Module):
     "Features and network of a task."
-    def __init__(self, c: TaskConfig, data: TaskData):
+    def __init__(self, c: TaskConfig, data: TaskData, transfer: GraphTransfer | None):
         super().__init__()
         self.features, reads = Reading(c, data), isinstance(data.train.corpus, Questions)
-        fuse = (lambda width: data.transfer.fusion(width, c.conditioned)) if c.at != "none" else Plain
+        fuse = (lambda width: transfer.fusion(width, c.conditioned)) if c.at != "none" else Plain
         about = dict(n=c.n, dropout=c.dropout, rnn=c.rnn, at=c.at, fuse=fuse)
         if not reads: about |= dict(labels=len(data.train.corpus.names))
         self.net = (Reader if reads else Sentiment if data.train.second is None else Entailer)(self.features.width, **about)
@@ -185,9 +185,9 @@ class Task(nn.Module):
 # %% ../../nbs/07_glomo/07_downstream.ipynb #bfaa44c7
 class Side:
     "The examples of a split, ready to be read."
-    def __init__(self, e: Examples, data: TaskData, device):
+    def __init__(self, e: Examples, numbers: torch.Tensor | None, transfer: GraphTransfer | None, device): # numbers: as in TaskData
         self.e, self.device = e, device
-        self.first, self.second = (t and Sequences(t, data.transfer, data.numbers, device) for t in (e.first, e.second))
+        self.first, self.second = (t and Sequences(t, transfer, numbers, device) for t in (e.first, e.second))
         self.which, self.target = e.which.to(device), e.target.to(device)
 
     def __call__(self, rows: torch.Tensor) -> list[tuple]: # int64, (m,), on the CPU -> (ids, lengths, graphs) of one or two sequences
@@ -219,8 +219,8 @@ def judged(net: Task, side: Side, batch: int = 128) -> torch.Tensor: # float32, 
 def train_task(config: TaskConfig, data: TaskData, run: Run) -> dict:
     "The experiment: the scores of the examples of each test corpus, 'scores.0' and so on."
     c, device = check(config), run.fabric.device
-    if data.transfer: data.transfer.to(device)
-    net, side = Task(c, data).to(device), Side(data.train, data, device)
+    transfer = data.transfer().to(device) if data.transfer else None
+    net, side = Task(c, data, transfer).to(device), Side(data.train, data.numbers, transfer, device)
     weights = [w for w in net.parameters() if w.requires_grad]
     opt = torch.optim.Adam(weights, c.lr, fused=True) if c.optim == "adam" else torch.optim.Adadelta(weights, c.lr, rho=0.95)
     batches = Buckets(data.train.lengths, min(c.m, len(data.train)), derive_seed(run.seed, "task"))
@@ -234,4 +234,4 @@ def train_task(config: TaskConfig, data: TaskData, run: Run) -> dict:
         opt.step()
         return dict(loss=loss)
     train(step, dict(net=net, opt=opt), c.steps, run)
-    return {f"scores.{i}": judged(net, Side(e, data, device)) for i, e in enumerate(data.tests)}
+    return {f"scores.{i}": judged(net, Side(e, data.numbers, transfer, device)) for i, e in enumerate(data.tests)}

@@ -5,10 +5,11 @@ __all__ = ['BASELINE', 'ON_WORDS', 'ON_STATES', 'UNIFORM', 'AT', 'METRICS', 'PRO
            'profile_of', 'predictor_of', 'Job', 'make', 'prepare', 'Study', 'study', 'table_of']
 
 # %% ../../nbs/07_glomo/10_profiles.ipynb #e8fe0b65
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 import numpy as np
-from .contextual import Contextual, contextual, contextual_of
+from .contextual import contextual, contextual_of
 from .downstream import TaskConfig, task_data, train_task
 from .pretrain import ABLATIONS, PretrainConfig, pretrained, text_of, transfer_of
 from .transfer import GraphTransfer, Uniform
@@ -53,7 +54,7 @@ def measured(row: str, column: str) -> bool:
 # %% ../../nbs/07_glomo/10_profiles.ipynb #9be116f9
 _QUICK = PretrainConfig(source="embedded", size=2000, words=60, d=64, heads=2, layers=3, convolutions=2, positions=3, m=64, optim="adam", lr=5e-3, clip=1.0, revive=1.0, steps=300)
 _TASK = TaskConfig(source="embedded", words=40, n=16, dropout=0.1, lr=6e-3, m=24, steps=150)
-_GPU = replace(_QUICK, source="full", size=30_000, words=200, d=256, heads=8, convolutions=4, positions=40, lr=1e-3, steps=6000)
+_GPU = replace(_QUICK, source="full", size=30_000, words=200, d=256, heads=8, convolutions=4, positions=40, lr=1e-3, steps=4000)
 _BIG = replace(_TASK, source="full", words=400, n=100, dropout=0.2, lr=1e-3, steps=4000)
 PROFILES = dict(
     smoke=Profile(replace(_QUICK, limit=200, size=300, d=8, heads=2, layers=2, convolutions=1, m=8, steps=2), LMConfig(n=8, optim="adam", lr=5e-3, m=8, steps=2),
@@ -63,7 +64,7 @@ PROFILES = dict(
                   replace(_TASK, task="squad", limit=1000, test=400), replace(_TASK, task="mnli", also="mnli-mismatched", limit=1000, test=500, lr=4e-3, steps=200),
                   replace(_TASK, task="imdb", limit=500, test=500, steps=250), sentences="docstrings"),
     gpu=Profile(_GPU, LMConfig(n=256, optim="adam", lr=2e-3, m=64, steps=4000), replace(_BIG, task="squad"),
-                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64), sentences="snli"),
+                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64, steps=1400), sentences="snli"),
     paper=Profile(PretrainConfig(), LMConfig(n=512, layers=2),
                   TaskConfig(task="squad", rnn="gru", n=76, chars=100, optim="adadelta", lr=0.5, steps=60_000),
                   TaskConfig(task="mnli", also="mnli-mismatched", n=300, dropout=0.5, lr=4e-4, clip=10.0, steps=130_000),
@@ -81,22 +82,24 @@ def profile_of(name: str, # smoke | quick | gpu | paper
     return replace(override(p, changes), **parts)
 
 # %% ../../nbs/07_glomo/10_profiles.ipynb #b392f6ea
-@lru_cache(maxsize=8)
-def _transfer(c: PretrainConfig, profile: str, device: str) -> tuple[GraphTransfer, str]: # and the key of its run
-    result = pretrained(c, 0, profile, device)
-    return transfer_of(c, result), result.record["key"]
+@lru_cache(maxsize=4)
+def _trained(c: PretrainConfig, profile: str, device: str) -> GraphTransfer:
+    return transfer_of(c, pretrained(c, 0, profile, device))
+
+@lru_cache(maxsize=4)
+def _uniform(c: PretrainConfig, words: int) -> GraphTransfer:
+    return GraphTransfer(Uniform(c.heads, c.layers, words), text_of(c).tokens.vocabulary)
+
+def predictor_of(p: Profile, row: str, profile: str, device: str) -> tuple[Callable | None, str]:
+    "What makes the frozen predictor of a row, and a key that says which it is; none for the baseline."
+    if row == BASELINE: return None, ""
+    c = p.predictor(row)
+    if row != UNIFORM: return partial(_trained, c, profile, device), pretrained(c, 0, profile, device).record["key"]
+    return partial(_uniform, c, max(p.task(row, col).words for col in p.columns)), f"uniform {c.heads} {c.layers}"
 
 @lru_cache(maxsize=2)
-def _context(c: LMConfig, base: PretrainConfig, profile: str, device: str) -> tuple[Contextual, tuple[str, str]]:
-    results = contextual(c, text_of(base), 0, profile, device)
-    return contextual_of(results), tuple(r.record["key"] for r in results)
-
-def predictor_of(p: Profile, row: str, profile: str, device: str) -> tuple[GraphTransfer | None, str]:
-    "The frozen predictor of a row, and a key that says which it is; none for the baseline."
-    if row == BASELINE: return None, ""
-    if row != UNIFORM: return _transfer(p.predictor(row), profile, device)
-    c = p.base
-    return GraphTransfer(Uniform(c.heads, c.layers, max(p.task(row, col).words for col in p.columns)), text_of(c).tokens.vocabulary), f"uniform {c.heads} {c.layers}"
+def _language_models(c: LMConfig, base: PretrainConfig, profile: str, device: str) -> tuple[Result, Result]:
+    return contextual(c, text_of(base), 0, profile, device)
 
 @dataclass(frozen=True)
 class Job:
@@ -108,20 +111,21 @@ class Job:
     profile: str
     device: str
 
-def make(job: Job) -> Result | None:
+def make(job: Job) -> Result:
     "A cell's result, trained or found."
     p, c = job.p, job.p.task(job.row, job.column)
-    transfer, key = predictor_of(p, job.row, job.profile, job.device)
-    context, keys = _context(p.lm, p.base, job.profile, job.device) if c.contextual else (None, ())
+    (transfer, key), context, keys = predictor_of(p, job.row, job.profile, job.device), None, ()
+    if c.contextual:
+        models = _language_models(p.lm, p.base, job.profile, job.device)
+        context, keys = partial(contextual_of, models), [m.record["key"] for m in models]
     data = task_data(c.task, c.also, c.source, c.limit, c.test, c.words, c.vectors, c.size)
-    if transfer or context:
-        data = data.given(transfer, context, text_of(p.base).tokens.vocabulary.numbers_of(data.vocabulary), key, *keys)
+    if transfer or context: data = data.given(transfer, context, text_of(p.base).tokens.vocabulary.numbers_of(data.vocabulary), key, *keys)
     return run(train_task, c, job.seed, data, job.profile, job.device)
 
 def prepare(job: Job) -> None:
     "What comes before a cell, trained or found."
-    if job.row: predictor_of(job.p, job.row, job.profile, job.device)
-    else: _context(job.p.lm, job.p.base, job.profile, job.device)
+    if job.row: pretrained(job.p.predictor(job.row), 0, job.profile, job.device)
+    else: _language_models(job.p.lm, job.p.base, job.profile, job.device)
 
 # %% ../../nbs/07_glomo/10_profiles.ipynb #5072f205
 @dataclass(frozen=True)

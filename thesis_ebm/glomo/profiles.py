@@ -191,6 +191,6 @@ def table_of(s: Study, id: str, # of the artefact
         shown, values = (names or {}).get(row, row), s.scores(row, column)
         for metric, by_seed in zip(METRICS[column], values.T):
             e, name = bootstrap(by_seed), f"{column} {metric}"
-            lines.append(dict(row=shown, column=name, data=s.corpus(column), thesis=thesis[shown, name], here=round(e.value, 2), low=round(e.low, 2), high=round(e.high, 2)))
+            lines.append(dict(row=shown, column=name, data=s.corpus(column), thesis=thesis.get((shown, name)), here=round(e.value, 2), low=round(e.low, 2), high=round(e.high, 2)))
             numbers.append(number(f"{shown}, {name}", e))
     return pd.DataFrame(lines), numbers

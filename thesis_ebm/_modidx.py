@@ -2112,6 +2112,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'thesis_ebm/glomo/transfer.py'),
                                            'thesis_ebm.glomo.transfer.by_looker': ( '07_glomo/transfer.html#by_looker',
                                                                                     'thesis_ebm/glomo/transfer.py'),
+                                           'thesis_ebm.glomo.transfer.gated': ( '07_glomo/transfer.html#gated',
+                                                                                'thesis_ebm/glomo/transfer.py'),
                                            'thesis_ebm.glomo.transfer.products': ( '07_glomo/transfer.html#products',
                                                                                    'thesis_ebm/glomo/transfer.py'),
                                            'thesis_ebm.glomo.transfer.propagated': ( '07_glomo/transfer.html#propagated',

@@ -188,7 +188,7 @@ class GraphModel(Keeper):
             unreadable: str = "refuse", progress: bool = True, # what happens to lines of a file that are not UTF-8: refuse | skip; a bar
             **settings, # SETTINGS, fields of `PretrainConfig`
            ) -> "GraphModel":
-        "Train a model. TypeError or ValueError for texts or settings that cannot be used, and when training diverges."
+        "Train a model. TypeError, ValueError, FileNotFoundError or DataDamaged for texts or settings that cannot be used; ValueError when training diverges."
         c = chosen(settings | dict(size=size, words=words, d=d, heads=heads, layers=layers, steps=steps))
         check_numbers(seed=(seed, 0, math.inf))
         place = find_device(device)

@@ -1,9 +1,13 @@
 "What all tests share: the root of the checkout, a clean environment, folders of their own."
+import atexit
+import functools
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 import pytest
@@ -18,6 +22,40 @@ def clean_env(folder: Path, **more) -> dict:
     "The environment of a subprocess: no setting of the machine's; runs and figures below `folder`."
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("THESIS_EBM_", "RAY_"))}
     return kept | dict(THESIS_EBM_RUNS=str(folder / "runs"), THESIS_EBM_FIGURES=str(folder / "figures"), THESIS_EBM_DEVICE="cpu", THESIS_EBM_WORKERS="1") | more
+
+
+@functools.cache
+def server() -> tuple[list[str], dict]:
+    "What goes before a program and into its environment for it and its kernels to begin with the heavy packages imported: see forked.py."
+    if not hasattr(os, "pidfd_open"):
+        return [sys.executable], {}
+    folder = Path(tempfile.mkdtemp(prefix="forks")) # short: a Unix socket lies in it
+    script, address = str(ROOT / "tests" / "forked.py"), str(folder / "socket")
+    process = subprocess.Popen([sys.executable, script, "serve", address], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    atexit.register(lambda: (process.kill(), process.wait(), shutil.rmtree(folder)))
+    assert process.stdout.readline() == "ready\n"
+    words, kernel = [sys.executable, "-IS", script, address], folder / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps(dict(argv=[*words, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="Python", language="python",
+                                      env=dict(MPLBACKEND="module://matplotlib_inline.backend_inline")))) # as ipykernel has it
+    return words, dict(JUPYTER_PATH=str(folder))
+
+
+def begin(words, env: dict, cold=False, **more) -> subprocess.Popen:
+    "Start a program of the virtual environment, or code or a module by -c or -m; cold: in a new interpreter, as a reader does."
+    before, also = ([sys.executable], {}) if cold else server()
+    program = words[0] if words[0] in ("-c", "-m") else BIN / words[0]
+    return subprocess.Popen([*before, str(program), *map(str, words[1:])], env=env | also, text=True, **dict(cwd=ROOT) | more)
+
+
+def complete(words, env: dict, cold=False, timeout=300, **more) -> subprocess.CompletedProcess:
+    "The same, waited for: what it said, and its exit code."
+    with begin(words, env, cold, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as process:
+        try:
+            said = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(words, process.returncode, *said)
 
 
 def wait_for(condition, seconds=90):
@@ -47,9 +85,9 @@ def env(tmp_path, monkeypatch) -> dict:
 
 @pytest.fixture
 def call(env):
-    "Run a command of the virtual environment: call('thesis-ebm', 'list') -> CompletedProcess with text output."
-    def run(program, *words, cwd=ROOT, extra=None, timeout=300):
-        return subprocess.run([str(BIN / program), *map(str, words)], env={**env, **(extra or {})}, cwd=cwd, text=True, capture_output=True, timeout=timeout)
+    "Run a program of the virtual environment: call('thesis-ebm', 'list') -> CompletedProcess with text output."
+    def run(*words, extra=None, **more):
+        return complete(words, env | (extra or {}), **more)
     return run
 
 

@@ -27,7 +27,7 @@ def own(tmp_path) -> Path:
 
 def test_own_text_and_the_same_numbers_after_a_kill(own, tmp_path, call):
     "A table on one's own text; killed in the middle and started again, it ends with the same numbers."
-    words = [*SMOKE, "tab-4.1", *sets(data=own, source="auto", steps=500, queries=5)]
+    words = [*SMOKE, "tab-4.1", *sets(data=own, source="auto", steps=250, queries=5)]
     assert (done := call(*words)).returncode == 0, done.stderr
     folder = tmp_path / "figures" / "smoke" / "tab-4.1"
     caption = json.loads((folder / "record.json").read_text())["caption"]

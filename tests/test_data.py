@@ -73,13 +73,13 @@ print(json.dumps(dict(n=[len(x) for x in d], shape=list(d[0].images.shape), mean
 
 @pytest.mark.realdata
 def test_full_mnist_in_both_layouts(call, real_data, tmp_path):
-    packed = json.loads(call("python", "-c", LOAD, extra={"THESIS_EBM_DATA": real_data}).stdout)
+    packed = json.loads(call("-c", LOAD, extra={"THESIS_EBM_DATA": real_data}).stdout)
     assert packed["n"] == [50000, 10000, 10000] and packed["shape"] == [50000, 1, 28, 28] and packed["first"] == [5, 0, 4, 1, 9]
     unpacked = tmp_path / "unpacked" / "MNIST" / "raw"
     unpacked.mkdir(parents=True)
     for path in (Path(real_data) / "mnist").glob("*.gz"):
         (unpacked / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    assert json.loads(call("python", "-c", LOAD, extra={"THESIS_EBM_DATA": str(unpacked.parent.parent)}).stdout) == packed, "torchvision's layout, read by torchvision"
+    assert json.loads(call("-c", LOAD, extra={"THESIS_EBM_DATA": str(unpacked.parent.parent)}).stdout) == packed, "torchvision's layout, read by torchvision"
 
 
 @pytest.mark.realdata
@@ -90,4 +90,4 @@ rows = lambda d: set(map(bytes, d.images.flatten(1).numpy()))
 train = rows(load("mnist", "train", "full"))
 print(all(rows(load("mnist", s, "embedded")) <= train for s in ("train", "valid", "test")))
 """
-    assert call("python", "-c", code, extra={"THESIS_EBM_DATA": real_data}).stdout.strip() == "True"
+    assert call("-c", code, extra={"THESIS_EBM_DATA": real_data}).stdout.strip() == "True"

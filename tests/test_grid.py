@@ -1,24 +1,23 @@
-"The grid of Table 3.1 as a whole: counted, planned, trained in groups, refused, split, cut into shards, mended."
+"The grid of Table 3.1 as a whole: counted, trained in groups, refused, split, cut into shards, mended."
 import csv
 import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 import pytest
-from conftest import BIN, ROOT, clean_env
+from conftest import ROOT, begin, clean_env, complete
 
 GRID = "[gan]\nlr = [0.001, 1e30]\n"  # at the second rate a GAN diverges at once
 PARTS, MODELS, DIVERGING = 3, 40, 16  # four architectures: an EBGAN, an EBGAN-PT and eight GANs each
 
 
-def start(folder: Path, *settings: str, ids=("fig-3.2",), more=(), **env) -> subprocess.Popen:
+def start(folder: Path, *settings: str, ids=("fig-3.2",), more=(), cold=False, **env) -> subprocess.Popen:
     "The command, with its runs and figures below `folder`, on its way."
     (folder / "grid.toml").write_text(GRID)
     changes = [word for s in (f"grid={folder / 'grid.toml'}", f"parts={PARTS}", *settings) for word in ("--set", s)]
-    words = [str(BIN / "thesis-ebm"), "run", *ids, "--profile", "smoke", *more, *changes]
-    return subprocess.Popen(words, env=clean_env(folder, **env), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = ["thesis-ebm", "run", *ids, "--profile", "smoke", *more, *changes]
+    return begin(words, clean_env(folder, **env), cold, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def end(process: subprocess.Popen, code: int = 0) -> str:
@@ -55,7 +54,7 @@ def table(folder: Path, id: str = "fig-3.2") -> bytes:
 def whole(tmp_path_factory) -> Path:
     "The grid at smoke, finished in three groups. It is only looked at."
     folder = tmp_path_factory.mktemp("whole")
-    end(start(folder))
+    end(start(folder, cold=True))
     assert len(groups(folder)) == PARTS and len(models(folder)) == MODELS
     assert [r["status"] for r in models(folder).values()].count("diverged") == DIVERGING
     return folder
@@ -67,7 +66,7 @@ def copy(whole, tmp_path) -> Path:
     return shutil.copytree(whole, tmp_path / "copy")
 
 
-# Counted and planned
+# Counted
 
 
 def test_counts_of_table_3_1():
@@ -84,15 +83,6 @@ def test_counts_of_table_3_1():
     paper = models_of(grid_profile("paper"))
     assert len({model_id(*m) for m in paper}) == len(paper) == 6144 + 512 + 512
     assert {m: sum(c.model == m for c, _ in paper) for m in ("gan", "ebgan", "ebgan-pt")} == {"gan": 6144, "ebgan": 512, "ebgan-pt": 512}
-
-
-def test_plan_of_the_whole_grid(call, tmp_path):
-    done = call("thesis-ebm", "plan", "fig-3.2", "--profile", "paper", "--no-timing", "--json")
-    plan, = json.loads(done.stdout)
-    kind = lambda row: row["name"].split(",")[0]
-    counted = {k: sum(r["models"] for r in plan["rows"] if kind(r) == k) for k in set(map(kind, plan["rows"]))}
-    assert counted == {"gan": 6144, "ebgan": 512, "ebgan-pt": 512, "classifier": 1} and plan["models"] == 7169
-    assert plan["total_flops"] == sum(r["models"] * r["steps"] * r["flops"] for r in plan["rows"]) and not list(tmp_path.iterdir())
 
 
 # Trained once
@@ -193,7 +183,7 @@ print(json.dumps(dict(said=[str(w.message) for w in said], rows=[t.row for t in 
 
 def test_memory_that_runs_out_midway(whole, tmp_path):
     "The group is trained in halves, as often as it must; a warning says so; all models are there, each once."
-    done = subprocess.run([sys.executable, "-c", SCARCE, str(whole / "grid.toml")], env=clean_env(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = complete(["-c", SCARCE, whole / "grid.toml"], clean_env(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     halved = [s for s in found["said"] if "trained in two halves" in s]

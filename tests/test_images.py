@@ -4,11 +4,10 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 import pytest
-from conftest import BIN, ROOT, clean_env, wait_for
+from conftest import ROOT, begin, clean_env, complete, wait_for
 
 TRAIN = """
 from thesis_ebm.ebgan.image_training import train_figure
@@ -22,7 +21,7 @@ leave()
 
 def torchrun(*words, env, n=2, timeout=120):
     "A command in several processes of this machine."
-    return subprocess.run([BIN / "torchrun", "--nproc-per-node", str(n), *map(str, words)], env=env, cwd=ROOT, text=True, capture_output=True, timeout=timeout)
+    return complete(["torchrun", "--nproc-per-node", n, *words], env, timeout=timeout)
 
 
 def folders(out: str) -> dict[str, Path]:
@@ -33,7 +32,7 @@ def train(env, id, steps, n=1, script=None) -> dict[str, Path]:
     "A figure's models in one process or several: label -> folder."
     code = TRAIN.format(id=id, steps=steps)
     if n == 1:
-        done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, text=True, capture_output=True, timeout=120)
+        done = complete(["-c", code], env)
     else:
         script.write_text(code)
         done = torchrun(script, env=env | dict(PYTHONPATH=str(ROOT)), n=n)
@@ -60,7 +59,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     from safetensors.torch import load_file
     found = []
     for n in (1, 2):
-        env = clean_env(tmp_path / str(n), THESIS_EBM_PRECISION="64-true")
+        env = clean_env(tmp_path / str(n), THESIS_EBM_PRECISION="64-true", THESIS_EBM_CHECKPOINT_SECONDS="600")
         (tmp_path / str(n)).mkdir()
         found.append(train(env, "fig-3.5", 60, n, tmp_path / "train.py"))
     one, two = found
@@ -79,7 +78,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     env = {name: clean_env(tmp_path / name, THESIS_EBM_CHECKPOINT_SECONDS="0") for name in ("whole", "killed")}
     whole = train(env["whole"], "fig-3.7", 300)
-    process = subprocess.Popen([sys.executable, "-c", TRAIN.format(id="fig-3.7", steps=300)], env=env["killed"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begin(["-c", TRAIN.format(id="fig-3.7", steps=300)], env["killed"], cold=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: sorted((tmp_path / "killed").glob("runs/train_images/*/checkpoint-*.sha256"))[1:])
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

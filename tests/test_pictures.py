@@ -265,7 +265,7 @@ def test_the_command_line_with_and_without(call, data):
     make_lsun(data)
     told = call("thesis-ebm", "doctor", extra=here)
     assert told.returncode == 0 and [w for l in told.stdout.splitlines() if l.startswith("data ") for w in l.split()[1:3]] == [
-        "mnist", "embedded", "celeba", "folder", "lsun-bedroom", "folder", "imagenet", "absent", "imagenet-dogs", "absent", "patches", "embedded", *(w for d in (*catalog.LABELLED, *catalog.TEXTS, *catalog.HEADLINED) for w in (d.name, "embedded"))]
+        "mnist", "embedded", "celeba", "folder", "lsun-bedroom", "folder", "imagenet", "absent", "imagenet-dogs", "absent", "patches", "embedded", *(w for d in (*catalog.LABELLED, *catalog.TEXTS, *catalog.HEADLINED, *catalog.ASKED, *catalog.PRETRAINED_ON, *catalog.CLASSIFIED, *catalog.VECTORS) for w in (d.name, "embedded"))]
     (data / "lsun" / "bedroom_train_lmdb" / "data.mdb").write_bytes(b"no database")
     told = call("thesis-ebm", "data", "check", "lsun-bedroom", "patches-chelsea", extra=here)
     assert told.returncode == 1 and "cannot be opened as an LMDB" in told.stdout and "scikit-image" in told.stdout

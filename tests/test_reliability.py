@@ -3,11 +3,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 import psutil
 import pytest
-from conftest import BIN, ROOT, clean_env, wait_for
+from conftest import begin, clean_env, complete, wait_for
 
 TRAIN = """
 from dataclasses import replace
@@ -25,11 +24,11 @@ DIES = dict(model="gan", lr=3e4, optimD="sgd")  # within a few steps
 OVERFLOWS = dict(model="gan", nLayerD=5, sizeD=64, lr=1e5)  # its losses and weights stay finite, the squares of its gradients do not
 
 
-def train(env, steps=300, more=(), runs=None):
+def train(env, steps=300, more=(), runs=None, cold=False):
     "Start the training of a group of six GANs and EBGANs, and of more, in a process of its own."
     env = {**env, "THESIS_EBM_CHECKPOINT_SECONDS": "0", **({"THESIS_EBM_RUNS": str(runs)} if runs else {})}
     code = TRAIN.format(steps=steps, more=list(more))
-    return subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return begin(["-c", code], env, cold, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def finish(process) -> Path:
@@ -41,7 +40,7 @@ def finish(process) -> Path:
 
 def kill_after_two_checkpoints(env, runs: Path, **what) -> Path:
     "Start a training and kill -9 it as soon as two checkpoints stand; the group's folder."
-    process = train(env, runs=runs, **what)
+    process = train(env, runs=runs, cold=True, **what)
     wait_for(lambda: sorted(runs.glob("train_group/*/checkpoint-*.sha256"))[1:])
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -88,9 +87,9 @@ def test_a_damaged_checkpoint_is_passed_over(env, tmp_path):
 
 def test_kill_of_the_command_leaves_no_orphans_and_resumes(tmp_path):
     "kill -9 of `thesis-ebm run` alone: kernel and workers go with it, and the same command gives what an undisturbed one gives."
-    words = [BIN / "thesis-ebm", "run", "fig-3.2", "--profile", "smoke", "--set", "steps=100", "--set", "architectures=2", "--set", "parts=4"]
+    words = ["thesis-ebm", "run", "fig-3.2", "--profile", "smoke", "--set", "steps=100", "--set", "architectures=2", "--set", "parts=4"]
     env, undisturbed = (clean_env(tmp_path / name, THESIS_EBM_CHECKPOINT_SECONDS="0", THESIS_EBM_WORKERS=n) for name, n in (("killed", "2"), ("whole", "1")))
-    command = subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = begin(words, env, cold=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     runs = tmp_path / "killed" / "runs"
     wait_for(lambda: list(runs.glob("train_group/*/record.json")))
     family = psutil.Process(command.pid).children(recursive=True)
@@ -102,7 +101,7 @@ def test_kill_of_the_command_leaves_no_orphans_and_resumes(tmp_path):
     kept = {p: p.stat().st_mtime_ns for p in runs.glob("train_group/*/record.json")}
     assert 0 < len(kept) < 4 and not (tmp_path / "killed" / "figures" / "smoke" / "fig-3.2").exists()
     for e in (env, undisturbed):
-        subprocess.run(words, env=e, cwd=ROOT, check=True, capture_output=True)
+        complete(words, e).check_returncode()
     assert len(list(runs.glob("train_group/*/record.json"))) == 4 and all(p.stat().st_mtime_ns == t for p, t in kept.items())
     tables = [(tmp_path / f / "figures" / "smoke" / "fig-3.2" / "table.csv").read_bytes() for f in ("killed", "whole")]
     assert tables[0] == tables[1]
@@ -147,7 +146,7 @@ print(run(train_digit_classifier, c, 0, load("mnist", "train", c.data, c.limit),
 
 def test_divergence_is_recorded_with_the_last_good_checkpoint(env):
     "Of a run that is one model."
-    judge = lambda: subprocess.run([sys.executable, "-c", JUDGE], env={**env, "THESIS_EBM_CHECKPOINT_SECONDS": "0"}, cwd=ROOT, check=True, capture_output=True, text=True)
+    judge = lambda: complete(["-c", JUDGE], {**env, "THESIS_EBM_CHECKPOINT_SECONDS": "0"})
     folder = Path(judge().stdout.strip())
     record, before = json.loads((folder / "record.json").read_text()), (folder / "record.json").stat().st_mtime_ns
     assert record["status"] == "diverged" and 0 <= record["step"] < 300
@@ -165,8 +164,8 @@ def test_two_processes_one_training(env):
 
 
 def test_two_commands_for_one_artefact(env, tmp_path):
-    words = [BIN / "thesis-ebm", "run", "tab-3.1", "--profile", "smoke"]
-    both = [subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    words = ["thesis-ebm", "run", "tab-3.1", "--profile", "smoke"]
+    both = [begin(words, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     said = [p.communicate(timeout=120) for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     assert sorted(("made" in out) for out, _ in said) == [False, True], said
@@ -191,7 +190,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 def test_a_disk_that_is_full(env, tmp_path):
     "Files can grow to 20 kB and no further: a checkpoint or result does not fit, and nothing half-written stays."
     code = FULL_DISK + TRAIN.format(steps=40, more=[])
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
+    done = complete(["-c", code], env)
     assert done.returncode != 0 and "DiskError" in done.stderr and "free some space" in done.stderr, done.stderr[-1000:]
     left = [p.name for p in (tmp_path / "runs").rglob("*") if p.is_file()]
     assert not [n for n in left if n.endswith((".tmp", ".safetensors")) or n == "record.json"], left

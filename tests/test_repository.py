@@ -57,12 +57,18 @@ def test_a_hand_edit_and_a_leftover_are_noticed(exported, tmp_path):
     assert differences(package, exported) == {"energy.py", "lab/renamed.py", "lab/claims.py"}
 
 
+@pytest.fixture(scope="module")
+def cleaned(copy) -> Path:
+    "The copy as nbdev-clean leaves it."
+    subprocess.run([BIN / "nbdev-clean"], cwd=copy, check=True, capture_output=True)
+    return copy
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_is_clean(path, copy):
+def test_notebook_is_clean(path, cleaned):
     "nbdev-clean would change nothing; there are no outputs; every cell has an id; code cells are short."
     relative = path.relative_to(ROOT)
-    subprocess.run([BIN / "nbdev-clean", "--fname", str(relative)], cwd=copy, check=True, capture_output=True)
-    assert (copy / relative).read_text() == path.read_text(), f"run nbdev-clean --fname {relative}"
+    assert (cleaned / relative).read_text() == path.read_text(), f"run nbdev-clean --fname {relative}"
     nb = json.loads(path.read_text())
     code = [c for c in nb["cells"] if c["cell_type"] == "code"]
     assert all(not c["outputs"] and c["execution_count"] is None for c in code)

@@ -1,11 +1,10 @@
 "Chapter 6 from the command line: nets that cannot be, labels that cannot be had, images of one's own, a training that is killed, speed and cost."
 import json
 import subprocess
-import sys
 import pytest
 import torch
 from PIL import Image
-from conftest import wait_for
+from conftest import begin, wait_for
 from thesis_ebm.lab.cli import main
 from thesis_ebm.swwae import bench
 from thesis_ebm.swwae.profiles import profile_of
@@ -73,8 +72,8 @@ study({"a": c}, (0, 1), "smoke", "cpu", parts=1)
 
 
 def test_a_killed_training_ends_where_an_uninterrupted_one_does(env, tmp_path):
-    def start(runs): return subprocess.Popen([sys.executable, "-c", TRAINING], env={**env, "THESIS_EBM_RUNS": str(tmp_path / runs), "THESIS_EBM_CHECKPOINT_SECONDS": "0"}, stderr=subprocess.DEVNULL)
-    killed = start("killed")
+    def start(runs, cold=False): return begin(["-c", TRAINING], {**env, "THESIS_EBM_RUNS": str(tmp_path / runs), "THESIS_EBM_CHECKPOINT_SECONDS": "0"}, cold, stderr=subprocess.DEVNULL)
+    killed = start("killed", cold=True)
     wait_for(lambda: list(tmp_path.glob("killed/*/*/checkpoint-*.sha256")))
     killed.kill()
     killed.wait()

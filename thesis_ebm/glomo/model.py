@@ -79,10 +79,13 @@ class GraphPredictor(nn.Module):
         e = self.embedding(x)
         return self.key(e), self.query(e)
 
+    def pair(self, l: int, for_keys: torch.Tensor, for_queries: torch.Tensor) -> tuple[torch.Tensor, ...]: # (B, T, d) -> two of (B, heads, T, d_k)
+        "Keys and queries of layer l."
+        return tuple(W[l](u).unflatten(2, (self.heads, self.d_k)).transpose(1, 2) for W, u in ((self.W_k, for_keys), (self.W_q, for_queries)))
+
     def affinities(self, l: int, for_keys: torch.Tensor, for_queries: torch.Tensor) -> torch.Tensor: # (B, T, d) -> (B, heads, T, T)
         "Those of layer l."
-        k, q = (W[l](u).unflatten(2, (self.heads, self.d_k)).transpose(1, 2) for W, u in ((self.W_k, for_keys), (self.W_q, for_queries)))
-        return affinities(k, q, self.b[l], past(k.shape[2], k.device))
+        return affinities(*self.pair(l, for_keys, for_queries), self.b[l], past(for_keys.shape[1], for_keys.device))
 
     def graph(self, s: torch.Tensor) -> torch.Tensor: # affinities, (B, heads, T, T) -> G^l, (B, heads, T, T)
         "Eq. (7.1), its second half."
@@ -112,8 +115,11 @@ class FeaturePredictor(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(2 * d, d) for _ in range(layers * (compose == "linear")))
 
     def layer(self, l: int, G: torch.Tensor, f: torch.Tensor) -> torch.Tensor: # (B, heads, T, T), (B, T, d) -> (B, T, d)
-        "v of Eq. (7.2)."
-        a = weighted(G, f)
+        "Eq. (7.2)."
+        return self.compose(l, weighted(G, f), f)
+
+    def compose(self, l: int, a: torch.Tensor, f: torch.Tensor) -> torch.Tensor: # (B, T, d), twice -> (B, T, d)
+        "v of Eq. (7.2), given the sum."
         if self.gru is None: return f + self.linear[l](torch.cat([a, f], 2))
         return self.gru(torch.cat([a * f, a], 2).flatten(0, 1), f.flatten(0, 1)).view_as(f)
 
@@ -135,12 +141,16 @@ class ContextDecoder(nn.Module):
         self.start = nn.Linear(d, layers * d)
         self.rnn = nn.GRU(d, d, layers, batch_first=True)
 
+    def states(self, f: torch.Tensor, e: torch.Tensor) -> torch.Tensor: # (N, d), (N, D, d) -> (N, D, d)
+        "The RNN, started from features, reading e."
+        h = self.start(f).tanh().view(len(f), self.rnn.num_layers, -1).transpose(0, 1).contiguous()
+        return self.rnn(e, h)[0]
+
     def nll(self, f: torch.Tensor, # (N, d)
             read: torch.Tensor, target: torch.Tensor, # int, (N, D)
             embedding: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]: # -log P summed over words that are none of padding, and their number
         "Eq. (7.3), negated, of N features."
-        h = self.start(f).tanh().view(len(f), self.rnn.num_layers, -1).transpose(0, 1).contiguous()
-        scores = F.linear(self.rnn(embedding(read), h)[0].flatten(0, 1), embedding.weight)
+        scores = F.linear(self.states(f, embedding(read)).flatten(0, 1), embedding.weight)
         return F.cross_entropy(scores, target.flatten(), ignore_index=PAD, reduction="sum"), (target != PAD).sum()
 
 # %% ../../nbs/07_glomo/01_model.ipynb #50da7c6a

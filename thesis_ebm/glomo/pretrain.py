@@ -5,7 +5,7 @@ __all__ = ['ABLATIONS', 'PretrainConfig', 'check', 'predictors', 'pieces', 'text
            'train_glomo', 'pretrained', 'transfer_of']
 
 # %% ../../nbs/07_glomo/03_pretrain.ipynb #854dd3c9
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 import torch
 from torch import nn
@@ -47,6 +47,7 @@ class PretrainConfig:
     steps: int = 500_000
     every: int = 2000 # steps between looks at held-out text
 
+# %% ../../nbs/07_glomo/03_pretrain.ipynb #aefdb0f6
 ABLATIONS = {"- decouple": dict(decouple=False), "- sparse": dict(sparse=False), "- hierarchical": dict(layers=1),
              "- unit-level": dict(unit_level=False), "- sequence": dict(D=1)} # the rows of Table 7.2
 
@@ -87,7 +88,7 @@ def text_of(c: PretrainConfig) -> TokenData:
     "The text of a configuration, read once in a process; DataMissing or DataDamaged when it cannot be."
     return _text(c.data, c.source, c.limit, c.size, c.words)
 
-# %% ../../nbs/07_glomo/03_pretrain.ipynb #35b462db
+# %% ../../nbs/07_glomo/03_pretrain.ipynb #73674c3f
 def words_of(tokens: Tokens, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: # int64, (m,) -> int64, (m, T + 1); words, (m,), on the CPU
     "Texts with their ends, and how many words each has."
     lengths = tokens.lengths[rows]
@@ -99,6 +100,7 @@ def held_out_loss(net: Predictors, tokens: Tokens, batch: int = 64) -> torch.Ten
     nlls, counts, _ = zip(*(net.nll(*words_of(tokens, rows)) for rows in torch.arange(len(tokens)).split(batch)))
     return sum(nlls) / sum(counts).clamp(min=1)
 
+# %% ../../nbs/07_glomo/03_pretrain.ipynb #35b462db
 class Learner:
     "Both nets in training; called with t, it takes step t."
     def __init__(self, c: PretrainConfig, tokens: Tokens, seed: int, device, dtype: torch.dtype = torch.float32):

@@ -77,11 +77,11 @@ class Reader(nn.Module):
         self.attend, self.match = BiAttention(self.first.width), nn.Linear(4 * self.first.width, 2 * n)
         self.middle, self.itself = BiRNN(2 * n, n, rnn), SelfAttention(2 * n)
         self.starts, self.ends = BiRNN(2 * n, n, rnn), BiRNN(4 * n, n, rnn)
-        self.start, self.end = nn.Linear(2 * n, 1), nn.Linear(2 * n, 1)
+        self.start, self.end = (nn.Linear(2 * n, 1, bias=False) for _ in range(2)) # a constant changes no probability
 
     def forward(self, H_context: torch.Tensor, len_context: torch.Tensor, H_question: torch.Tensor, len_question: torch.Tensor,
                 graphs_context=None, graphs_question=None) -> tuple[torch.Tensor, torch.Tensor]: # start, end: (B, T)
-        mask_c, mask_q = (word_mask(n, H.shape[1]) for n, H in ((len_context, H_context), (len_question, H_question)))
+        mask_c, mask_q = (word_mask(n, H.shape[1], H.device) for n, H in ((len_context, H_context), (len_question, H_question)))
         c = self.drop(self.first(self.drop(H_context), len_context, graphs_context))
         q = self.drop(self.first(self.drop(H_question), len_question, graphs_question))
         x = F.relu(self.match(self.attend(c, q, mask_c, mask_q)))
@@ -102,7 +102,7 @@ def best_spans(start: torch.Tensor, end: torch.Tensor, # (B, T), as of `Reader`
                most: int = 17, # L, words of an answer
               ) -> torch.Tensor: # int64, (B, 2): first and last word
     "The answers that the scores say."
-    mask = word_mask(lengths, start.shape[1])
+    mask = word_mask(lengths, start.shape[1], start.device)
     start, end = (x.masked_fill(~mask, -torch.inf) for x in (start, end))
     total = start[..., None] + F.pad(end, (0, most - 1), value=-torch.inf).unfold(1, most, 1)
     best = total.flatten(1).argmax(1)
@@ -125,16 +125,16 @@ class Entailer(nn.Module):
                  at: str = "none", fuse: Callable[[int], nn.Module] = Plain, # as of FirstLayer
                  labels: int = 3): # K
         super().__init__()
-        self.drop, self.first = nn.Dropout(dropout), FirstLayer(features, n, rnn, at, fuse)
+        self.drop, self.first = SequenceDropout(dropout), FirstLayer(features, n, rnn, at, fuse)
         self.project, self.itself, self.compose = nn.Linear(4 * self.first.width, n), SelfAttention(n), BiRNN(n, n, rnn)
         self.judge = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * n, n), nn.Tanh(), nn.Dropout(dropout), nn.Linear(n, labels))
 
     def forward(self, H_a: torch.Tensor, len_a: torch.Tensor, H_b: torch.Tensor, len_b: torch.Tensor,
                 graphs_a=None, graphs_b=None) -> torch.Tensor: # (B, K)
         a, b = self.first.both(self.drop(H_a), len_a, self.drop(H_b), len_b, graphs_a, graphs_b)
-        m = together(*align(a, b, word_mask(len_a, a.shape[1]), word_mask(len_b, b.shape[1])))
+        m = together(*align(a, b, word_mask(len_a, a.shape[1], a.device), word_mask(len_b, b.shape[1], b.device)))
         lengths = torch.cat([len_a, len_b])
-        mask = word_mask(lengths, m.shape[1])
+        mask = word_mask(lengths, m.shape[1], m.device)
         x = self.drop(F.relu(self.project(m)))
         x = self.compose(x + self.itself(x, mask), lengths)
         return self.judge(torch.cat(pool_words(x, mask).chunk(2), 1))
@@ -153,5 +153,5 @@ class Sentiment(nn.Module):
         self.judge = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, n), nn.ReLU(), nn.Dropout(dropout), nn.Linear(n, labels))
 
     def forward(self, H: torch.Tensor, lengths: torch.Tensor, graphs=None) -> torch.Tensor: # (B, K)
-        x, mask = self.drop(self.first(self.drop(H), lengths, graphs)), word_mask(lengths, H.shape[1])
+        x, mask = self.drop(self.first(self.drop(H), lengths, graphs)), word_mask(lengths, H.shape[1], H.device)
         return self.judge(pool_words(x + self.itself(x, mask), mask))

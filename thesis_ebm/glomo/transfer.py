@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from ..data.tokens import Vocabulary
-from .model import Predictors, past, turned
+from .model import past, turned
 
 # %% ../../nbs/07_glomo/02_transfer.ipynb #d3f4f4b1
 def products(graphs: list[torch.Tensor], # L of (..., T, T)
@@ -65,7 +65,7 @@ class Fusion(nn.Module):
         W1, W2 = self.W(torch.cat([H, *(mix(H, G) for mix, G in zip(self.mixtures, graphs))], 2)).chunk(2, 2)
         return torch.cat([H, W1 * W2.sigmoid()], 2)
 
-# %% ../../nbs/07_glomo/02_transfer.ipynb #750c0c0c
+# %% ../../nbs/07_glomo/02_transfer.ipynb #747bf56d
 class Attached(nn.Module):
     "A module that is given features and graphs."
     def __init__(self, fusion: Fusion, module: nn.Module, width: int = 0): # width: what the module takes; 0: that of the fusion
@@ -77,6 +77,7 @@ class Attached(nn.Module):
         "What the module makes of the fused features, and of what else it is given."
         return self.module(self.width(self.fusion(H, graphs)), *more, **named)
 
+# %% ../../nbs/07_glomo/02_transfer.ipynb #7c43f599
 class GraphTransfer(nn.Module):
     "A frozen graph predictor of both directions."
     def __init__(self, predictor: nn.Module, # Predictors or Uniform: has `graphs(ids, lengths)`, and `sizes` = (heads, layers)

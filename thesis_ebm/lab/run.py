@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from . import fanout
@@ -212,10 +212,15 @@ def _intact(name: str, files: dict[str, bytes]) -> dict[str, bytes]:
 PLUMBING = tuple(f"thesis_ebm.lab.{m}" for m in (
     "settings", "files", "run", "fanout", "execute", "artifact", "claims", "report", "plan", "cli"))
 
+@lru_cache(maxsize=None)
+def _package_code(module: str, name: str) -> dict[str, str]:
+    "`code_of` a function of this package, read once in a process, as the package itself is."
+    return code_of(module, name, PLUMBING)
+
 def experiment_code(experiment) -> dict[str, str]:
     "definition -> hash, for all the code that an experiment depends on; for a function of a notebook, of its own source."
     module = experiment.__module__
-    if module.startswith("thesis_ebm."): return code_of(module, experiment.__name__, PLUMBING)
+    if module.startswith("thesis_ebm."): return dict(_package_code(module, experiment.__name__))
     return {experiment.__name__: sha256_source(inspect.getsource(experiment))}
 
 def run_key(experiment, config, data, seed: int, precision: str = "auto") -> str:

@@ -31,7 +31,7 @@ def server() -> tuple[list[str], dict]:
         return [sys.executable], {}
     folder = Path(tempfile.mkdtemp(prefix="forks")) # short: a Unix socket lies in it
     script, address = str(ROOT / "tests" / "forked.py"), str(folder / "socket")
-    process = subprocess.Popen([sys.executable, script, "serve", address], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, script, "serve", address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True)
     atexit.register(lambda: (process.kill(), process.wait(), shutil.rmtree(folder)))
     assert process.stdout.readline() == "ready\n"
     words, kernel = [sys.executable, "-IS", script, address], folder / "kernels" / "python3" / "kernel.json"

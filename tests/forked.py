@@ -32,11 +32,12 @@ def serve(path: str) -> dict:
         listener.bind(path)
         listener.listen()
         print("ready", flush=True)
-        while True:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]: # its end: who started the server has ended
             asked, _ = listener.accept()
             if not os.fork():
                 return watch(asked)
             asked.close()
+    sys.exit()
 
 
 def watch(asked: socket.socket) -> dict:

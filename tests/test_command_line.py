@@ -146,6 +146,7 @@ def test_the_readme_examples_run(call, tmp_path, i):
     code = (ROOT / "README.md").read_text().split("```python\n")[i + 1].split("```")[0]
     holds = ("len(set(model.sample('positive', 50))) > 10" if "ARAETransfer" in code else "len(set(model.sample(50))) > 10" if "ARAE" in code
              else "(model.reward(new)['log_pdec'] > model.reward(new, titles[1:] + titles[:1])['log_pdec']).double().mean() > 0.75" if "Summarizer" in code
+             else "states.shape == (32, H.shape[1], 32) and len(model.edges('a dog is running in the park .', top=5)) == 5" if "GraphModel" in code
              else "(model.predict(new) == images('mnist', 'test').labels.numpy()).mean() > 0.7" if "SWWAEClassifier" in code
              else "all(v.isfinite().all() for v in losses.values()) and t == 99")
     done = call("-c", f"{code}\nassert {holds}", cwd=tmp_path, cold=True, extra=dict(THESIS_EBM_ROOT=str(ROOT)))

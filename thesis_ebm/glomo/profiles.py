@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['BASELINE', 'ON_WORDS', 'ON_STATES', 'UNIFORM', 'AT', 'METRICS', 'PROFILES', 'PARTS', 'Profile', 'measured',
-           'profile_of', 'predictor_of', 'Job', 'make', 'prepare', 'Study', 'study', 'table_of']
+           'profile_of', 'predictor_of', 'Job', 'make', 'prepare', 'Study', 'said_of', 'name_of', 'study', 'table_of']
 
 # %% ../../nbs/07_glomo/10_profiles.ipynb #e8fe0b65
 from collections.abc import Callable
@@ -101,6 +101,7 @@ def predictor_of(p: Profile, row: str, profile: str, device: str) -> tuple[Calla
 def _language_models(c: LMConfig, base: PretrainConfig, profile: str, device: str) -> tuple[Result, Result]:
     return contextual(c, text_of(base), 0, profile, device)
 
+# %% ../../nbs/07_glomo/10_profiles.ipynb #89e4399e
 @dataclass(frozen=True)
 class Job:
     "A cell at a seed, or, without a column, what comes before: a predictor, or the language models."
@@ -137,22 +138,11 @@ class Study:
 
     @property
     def runs(self) -> list[Result]: return [r for cell in self.results.values() for r in cell]
-
     @property
-    def data(self) -> list[dict]:
-        "The provenance of the text that graphs were learned from, and of each task's data and vectors."
-        of = {task: r.record["data"] for (_, column), (r, *_) in self.results.items() for task in [column.split()[0]]}
-        return [text_of(self.p.base).provenance, *of.values(), *{d["vectors"]["name"]: d["vectors"] for d in of.values()}.values()]
-
-    def corpus(self, column: str) -> str:
-        "The data of a column."
-        d = next(runs for (_, c), runs in self.results.items() if c == column)[0].record["data"]
-        return d["name"] + ", stand-in" * d["stand_in"]
-
+    def data(self) -> list[dict]: return said_of(self)
     @property
-    def note(self) -> str:
-        "What a caption says of all."
-        return f"{len(self.seeds)} seeds of the networks; one graph predictor a row, trained with seed 0."
+    def note(self) -> str: return f"{len(self.seeds)} seeds of the networks; one graph predictor a row, trained with seed 0."
+    def corpus(self, column: str) -> str: return name_of(next(runs[0] for (_, c), runs in self.results.items() if c == column).record["data"])
 
     def scores(self, row: str, column: str) -> np.ndarray: # (seeds, metrics), in %
         "Mean scores over the test examples."
@@ -168,6 +158,16 @@ class Study:
     def columns(self, *rows: str) -> tuple[str, ...]:
         "Those in which all these rows are measured."
         return tuple(c for c in self.p.columns if all((r, c) in self.results for r in rows))
+
+# %% ../../nbs/07_glomo/10_profiles.ipynb #bccedc88
+def said_of(s: Study) -> list[dict]:
+    "The provenance of the text that graphs were learned from, and of each task's data and vectors."
+    of = {column.split()[0]: runs[0].record["data"] for (_, column), runs in s.results.items()}
+    return [text_of(s.p.base).provenance, *of.values(), *{d["vectors"]["name"]: d["vectors"] for d in of.values()}.values()]
+
+def name_of(data: dict) -> str: # provenance
+    "What a table calls some data."
+    return data["name"] + ", stand-in" * data["stand_in"]
 
 def study(p: Profile, rows, seeds, profile: str, device: str = "auto", workers: int | None = None) -> Study:
     "All cells of these rows that the thesis has, with all seeds; the predictors and language models before them."

@@ -87,7 +87,7 @@ class Attached(nn.Module):
 class GraphTransfer(nn.Module):
     "A frozen graph predictor of both directions."
     def __init__(self, predictor: nn.Module, # Predictors or Uniform: has `graphs(ids, lengths)`, and `sizes` = (heads, layers)
-                 vocabulary: Vocabulary | None = None): # of the ids; None: never asked for
+                 vocabulary: Vocabulary | None = None): # of the ids
         super().__init__()
         self.predictor, self.vocabulary = predictor.requires_grad_(False).eval(), vocabulary
         heads, layers = predictor.sizes
@@ -104,12 +104,9 @@ class GraphTransfer(nn.Module):
         "All graphs and products of some sentences; a sentence without a word has no edge."
         return Graphs(*map(by_looker, self.predictor.graphs(ids, lengths)))
 
-    def fusion(self, features: int, conditioned: bool = True) -> Fusion:
-        "A fusion for features of that width."
-        return Fusion(features, self.n, conditioned)
+    def fusion(self, features: int, conditioned: bool = True) -> Fusion: return Fusion(features, self.n, conditioned)
 
-    def attach(self, module: nn.Module, # takes (B, T, width)
-               features: int, # F
+    def attach(self, module: nn.Module, features: int, # takes (B, T, width); F
                width: int = 0, # what the module takes; 0: 2F
                conditioned: bool = True) -> Attached:
         "The module, to be given features of width F and graphs."

@@ -52,17 +52,17 @@ def measured(row: str, column: str) -> bool:
     return not (row == "- decouple" and not column.startswith("SQuAD") or row == ON_STATES and not column.startswith("SQuAD"))
 
 # %% ../../nbs/07_glomo/10_profiles.ipynb #9be116f9
-_QUICK = PretrainConfig(source="embedded", size=2000, words=60, d=64, heads=2, layers=3, convolutions=2, positions=3, m=64, optim="adam", lr=5e-3, clip=1.0, revive=1.0, steps=180)
-_TASK = TaskConfig(source="embedded", words=40, n=16, dropout=0.1, lr=6e-3, m=24, steps=120)
+_QUICK = PretrainConfig(source="embedded", size=2000, words=60, d=64, heads=2, layers=3, convolutions=2, positions=3, m=48, optim="adam", lr=5e-3, clip=1.0, revive=1.0, steps=150)
+_TASK = TaskConfig(source="embedded", words=36, n=16, dropout=0.1, lr=6e-3, m=24, steps=100)
 _GPU = replace(_QUICK, source="full", size=30_000, words=200, d=256, heads=8, convolutions=4, positions=40, lr=1e-3, steps=4000)
 _BIG = replace(_TASK, source="full", words=400, n=100, dropout=0.2, lr=1e-3, steps=4000)
 PROFILES = dict(
     smoke=Profile(replace(_QUICK, limit=200, size=300, d=8, heads=2, layers=2, convolutions=1, m=8, steps=2), LMConfig(n=8, optim="adam", lr=5e-3, m=8, steps=2),
                   *(replace(_TASK, task=task, also=also, limit=12, test=10, n=3, m=4, steps=2) for task, also in (("squad", ""), ("mnli", "mnli-mismatched"), ("imdb", ""))),
                   seeds=1, sentences="docstrings", columns=("SQuAD ELMo", "IMDB GloVe")),
-    quick=Profile(_QUICK, LMConfig(n=32, optim="adam", lr=5e-3, m=64, steps=120),
-                  replace(_TASK, task="squad", limit=1000, test=400), replace(_TASK, task="mnli", also="mnli-mismatched", limit=1000, test=500, lr=4e-3, steps=150),
-                  replace(_TASK, task="imdb", limit=500, test=500, steps=200), sentences="docstrings"),
+    quick=Profile(_QUICK, LMConfig(n=32, optim="adam", lr=5e-3, m=64, steps=100),
+                  replace(_TASK, task="squad", limit=600, test=300), replace(_TASK, task="mnli", also="mnli-mismatched", limit=800, test=400, lr=4e-3, steps=120),
+                  replace(_TASK, task="imdb", limit=500, test=500, steps=150), sentences="docstrings"),
     gpu=Profile(_GPU, LMConfig(n=256, optim="adam", lr=2e-3, m=64, steps=4000), replace(_BIG, task="squad"),
                 replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64, steps=1400), sentences="snli"),
     paper=Profile(PretrainConfig(), LMConfig(n=512, layers=2),

@@ -250,8 +250,8 @@ _small = dict(data="cifar10", source="embedded", size=12)
 VISION = dict(
     smoke=VisionTable(PixelConfig(**_tiny, d=8, heads=8, d_k=4, convolutions=2, d_f=8, K=2, positions=16, m=8, steps=6, g_lr=4e-3),
                       ClassifierConfig(**_tiny, limit=64, width=2, epochs=2, batch=32), seeds=2),
-    quick=VisionTable(PixelConfig(**_small, d=24, d_k=8, convolutions=3, d_f=32, K=4, positions=48, m=16, steps=150, g_lr=4e-3),
-                      ClassifierConfig(**_small, limit=1000, width=8, epochs=8, batch=64, lr=0.05)),
+    quick=VisionTable(PixelConfig(**_small, d=24, d_k=8, convolutions=3, d_f=32, K=4, positions=48, m=16, steps=100, g_lr=4e-3),
+                      ClassifierConfig(**_small, limit=1000, width=8, epochs=6, batch=64, lr=0.05)),
     gpu=VisionTable(PixelConfig(data="cifar10", source="full", d=128, d_f=128, convolutions=4, steps=800, g_lr=2e-3),
                     ClassifierConfig(epochs=5, batch=512, lr=0.2)),
     paper=VisionTable(PixelConfig(), ClassifierConfig()))

@@ -54,7 +54,7 @@ def measured(row: str, column: str) -> bool:
 # %% ../../nbs/07_glomo/10_profiles.ipynb #9be116f9
 _QUICK = PretrainConfig(source="embedded", size=2000, words=60, d=64, heads=2, layers=3, convolutions=2, positions=3, m=48, optim="adam", lr=5e-3, clip=1.0, revive=1.0, steps=150)
 _TASK = TaskConfig(source="embedded", words=36, n=16, dropout=0.1, lr=6e-3, m=24, steps=100)
-_GPU = replace(_QUICK, source="full", size=30_000, words=200, d=256, heads=8, convolutions=4, positions=40, lr=1e-3, steps=4000)
+_GPU = replace(_QUICK, source="full", size=30_000, words=200, d=256, heads=8, convolutions=4, positions=40, m=64, lr=1e-3, steps=4000)
 _BIG = replace(_TASK, source="full", words=400, n=100, dropout=0.2, lr=1e-3, steps=4000)
 PROFILES = dict(
     smoke=Profile(replace(_QUICK, limit=200, size=300, d=8, heads=2, layers=2, convolutions=1, m=8, steps=2), LMConfig(n=8, optim="adam", lr=5e-3, m=8, steps=2),

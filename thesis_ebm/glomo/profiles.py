@@ -64,7 +64,7 @@ PROFILES = dict(
                   replace(_TASK, task="squad", limit=600, test=300), replace(_TASK, task="mnli", also="mnli-mismatched", limit=800, test=400, lr=4e-3, steps=120),
                   replace(_TASK, task="imdb", limit=500, test=500, steps=150), sentences="docstrings"),
     gpu=Profile(_GPU, LMConfig(n=256, optim="adam", lr=2e-3, m=64, steps=4000), replace(_BIG, task="squad"),
-                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64, steps=1400), sentences="snli"),
+                replace(_BIG, task="snli-pairs"), replace(_BIG, task="imdb", m=64, steps=1400), sentences="snli", columns=("IMDB GloVe",)),
     paper=Profile(PretrainConfig(), LMConfig(n=512, layers=2),
                   TaskConfig(task="squad", rnn="gru", n=76, chars=100, optim="adadelta", lr=0.5, steps=60_000),
                   TaskConfig(task="mnli", also="mnli-mismatched", n=300, dropout=0.5, lr=4e-4, clip=10.0, steps=130_000),

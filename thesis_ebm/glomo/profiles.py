@@ -59,7 +59,7 @@ _BIG = replace(_TASK, source="full", words=400, n=100, dropout=0.2, lr=1e-3, ste
 PROFILES = dict(
     smoke=Profile(replace(_QUICK, limit=200, size=300, d=8, heads=2, layers=2, convolutions=1, m=8, steps=2), LMConfig(n=8, optim="adam", lr=5e-3, m=8, steps=2),
                   *(replace(_TASK, task=task, also=also, limit=12, test=10, n=3, m=4, steps=2) for task, also in (("squad", ""), ("mnli", "mnli-mismatched"), ("imdb", ""))),
-                  seeds=1, sentences="docstrings", columns=("SQuAD ELMo", "IMDB GloVe")),
+                  seeds=1, sentences="grammar", columns=("SQuAD ELMo", "IMDB GloVe")),
     quick=Profile(_QUICK, LMConfig(n=32, optim="adam", lr=5e-3, m=64, steps=100),
                   replace(_TASK, task="squad", limit=600, test=300), replace(_TASK, task="mnli", also="mnli-mismatched", limit=800, test=400, lr=4e-3, steps=120),
                   replace(_TASK, task="imdb", limit=500, test=500, steps=150), sentences="docstrings"),
